@@ -1,0 +1,60 @@
+"""CLIP's record for the registry. Imports no torch."""
+
+from __future__ import annotations
+
+from zoo.clip.configs import VARIANTS, ClipConfig
+from zoo.registry import FamilySpec, Verb
+
+FAMILY = FamilySpec(
+    name="clip",
+    title="CLIP",
+    paper="Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020",
+    year=2021,
+    config=ClipConfig,
+    variants=VARIANTS,
+    parameter_counts={
+        "clip-rn50": 102_007_137,
+        "clip-rn101": 119_688_033,
+        "clip-rn50x4": 178_300_601,
+        "clip-rn50x16": 290_979_217,
+        "clip-rn50x64": 623_258_305,
+        "clip-vit-b-32": 151_277_313,
+        "clip-vit-b-16": 149_620_737,
+        "clip-vit-l-14": 427_616_513,
+        "clip-vit-l-14-336": 427_944_193,
+        "clip-debug": 1_642_273,
+        "clip-nano": 9_661_953,
+    },
+    default_model="clip-nano",
+    model="zoo.clip.model:CLIP",
+    task="zoo.clip.task:ClipTask",
+    datamodule="zoo.clip.data:ClipDataModule",
+    preprocessor="zoo.clip.preprocessing:ClipPreprocessor",
+    recipes="zoo.clip.recipes",
+    converters={
+        "hf": "zoo.clip.convert:HF",
+        "openai": "zoo.clip.convert:OPENAI",
+        "open_clip": "zoo.clip.convert:OPEN_CLIP",
+    },
+    weight_tags={
+        "clip-vit-b-32": {"openai": "hf:openai/clip-vit-base-patch32"},
+        "clip-vit-b-16": {"openai": "hf:openai/clip-vit-base-patch16"},
+        "clip-vit-l-14": {"openai": "hf:openai/clip-vit-large-patch14"},
+        "clip-vit-l-14-336": {"openai": "hf:openai/clip-vit-large-patch14-336"},
+        "clip-rn50": {"openai": "hf:timm/resnet50_clip.openai"},
+        "clip-rn101": {"openai": "hf:timm/resnet101_clip.openai"},
+        "clip-rn50x4": {"openai": "hf:timm/resnet50x4_clip.openai"},
+        "clip-rn50x16": {"openai": "hf:timm/resnet50x16_clip.openai"},
+        "clip-rn50x64": {"openai": "hf:timm/resnet50x64_clip.openai"},
+    },
+    audit="zoo.clip.audit:audit",
+    report="zoo.clip.report:report",
+    evaluate="zoo.clip.commands:evaluate",
+    watches="zoo.clip.audit:watches",
+    bench="zoo.clip.bench:rows",
+    verbs={
+        "classify": Verb(target="zoo.clip.commands:classify", help="name what is in images, from labels in words"),
+        "search": Verb(target="zoo.clip.commands:search", help="find the images of a folder that fit a sentence"),
+        "embed": Verb(target="zoo.clip.commands:embed", help="write embeddings of images or texts", shared=True),
+    },
+)

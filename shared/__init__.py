@@ -1,0 +1,1 @@
+"""What every paper reuses: transformer core, data modules, optimisation, conversion rules, run folders."""

@@ -1,0 +1,1 @@
+"""Reading foreign weights and the rule tables that convert them in both directions."""

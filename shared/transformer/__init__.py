@@ -1,0 +1,22 @@
+"""The transformer core: blocks that receive built parts; masks and pooled rows are arguments."""
+
+from zoo.shared.transformer.attention import Attention, FusedProjection, naive_attention, sdpa_attention
+from zoo.shared.transformer.block import Block, Transformer
+from zoo.shared.transformer.masks import CAUSAL, FULL, Mask
+from zoo.shared.transformer.parts import MLP, QuickGELU, StochasticDepth, activation
+
+__all__ = [
+    "CAUSAL",
+    "FULL",
+    "MLP",
+    "Attention",
+    "Block",
+    "FusedProjection",
+    "Mask",
+    "QuickGELU",
+    "StochasticDepth",
+    "Transformer",
+    "activation",
+    "naive_attention",
+    "sdpa_attention",
+]

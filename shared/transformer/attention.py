@@ -1,0 +1,103 @@
+"""Multi-head attention from built parts, its fast kernel and the kernel's naive twin.
+
+Shapes: B batch, T tokens, D width, H heads, C channels of a head, Q queries, K keys.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.shared.transformer.masks import FULL, Mask
+
+
+class Kernel(Protocol):
+    """Attention proper: q ``(B,H,Q,C)``, k and v ``(B,H,K,C)`` -> ``(B,H,Q,C)``."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, *, dropout: float = 0.0) -> Tensor: ...
+
+
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropout: float = 0.0) -> Tensor:
+    """Attention through ``scaled_dot_product_attention``.
+
+    A query none of whose keys is allowed gets zeros, as in :func:`naive_attention`.
+    """
+    if mask.is_plain_causal and q.shape[2] == k.shape[2]:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    allowed = mask.dense(q.shape[2], k.shape[2], offset=k.shape[2] - q.shape[2], device=q.device)
+    if allowed is None:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+    if mask.padding is None:  # causal and banded masks always allow a query its own position
+        return out
+    return out.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+
+
+def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropout: float = 0.0) -> Tensor:
+    """The textbook form (Vaswani et al. 2017, eq. 1), kept to compare the fast kernel with."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    allowed = mask.dense(q.shape[2], k.shape[2], offset=k.shape[2] - q.shape[2], device=q.device)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    weights = torch.softmax(scores.float(), dim=-1).to(q.dtype).nan_to_num(0.0)
+    return F.dropout(weights, dropout) @ v
+
+
+class FusedProjection(nn.Linear):
+    """Query, key and value from one matrix ``(3D, D)``: CLIP, GPT-1, GPT-2, GPT-3, BERT.
+
+    Families whose three projections differ (Whisper's key has no bias, Talkie's have none at all)
+    put another part in this slot of :class:`Attention`.
+    """
+
+    def __init__(self, width: int, *, bias: bool = True) -> None:
+        super().__init__(width, 3 * width, bias=bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Project ``x`` ``(B,Q,D)`` to queries and ``context`` ``(B,K,D)`` (default ``x``) to keys and values."""
+        if context is None:
+            q, k, v = super().forward(x).chunk(3, dim=-1)
+            return q, k, v
+        width = self.in_features
+        bias_q, bias_kv = (None, None) if self.bias is None else self.bias.split([width, 2 * width])
+        weight_q, weight_kv = self.weight.split([width, 2 * width])
+        k, v = F.linear(context, weight_kv, bias_kv).chunk(2, dim=-1)
+        return F.linear(x, weight_q, bias_q), k, v
+
+
+class Attention(nn.Module):
+    """Multi-head attention.
+
+    Args:
+        project: Called with ``(x, context)``; returns q, k, v of shape ``(B, T, D)``.
+        out: Output projection ``D -> D``.
+        heads: Number of heads; must divide the width of q.
+        dropout: Dropout on the attention probabilities while training.
+        kernel: The attention proper.
+    """
+
+    def __init__(
+        self,
+        project: nn.Module,
+        out: nn.Module,
+        *,
+        heads: int,
+        dropout: float = 0.0,
+        kernel: Kernel = sdpa_attention,
+    ) -> None:
+        super().__init__()
+        self.project = project
+        self.out = out
+        self.heads = heads
+        self.dropout = dropout
+        self.kernel = kernel
+
+    def forward(self, x: Tensor, context: Tensor | None = None, *, mask: Mask = FULL) -> Tensor:
+        """Attend from ``x`` ``(B,Q,D)`` to ``context`` ``(B,K,D)``, by default to ``x`` itself; returns ``(B,Q,D)``."""
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.project(x, context))
+        attended = self.kernel(q, k, v, mask, dropout=self.dropout if self.training else 0.0)
+        return self.out(attended.transpose(1, 2).flatten(2))

@@ -1,0 +1,120 @@
+"""The residual block and the stack of blocks.
+
+Shapes: B batch, T tokens, R rows asked for, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zoo.shared.transformer.masks import FULL, Mask
+
+
+class Block(nn.Module):
+    """Attention and feed-forward sublayers with residual connections.
+
+    The four norm slots decide the style and default to ``Identity``: fill the two ``pre`` slots for
+    pre-LN (GPT-2, CLIP, Whisper), the two ``post`` slots for post-LN (GPT-1, BERT).
+
+    Args:
+        attention: Called as ``attention(x, context, mask=mask)``.
+        mlp: Feed-forward part.
+        pre_attention: Norm before attention.
+        post_attention: Norm after the attention residual.
+        pre_mlp: Norm before the feed-forward part.
+        post_mlp: Norm after the feed-forward residual.
+        branch: Applied to each sublayer's output: dropout, stochastic depth, or both.
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        mlp: nn.Module,
+        *,
+        pre_attention: nn.Module | None = None,
+        post_attention: nn.Module | None = None,
+        pre_mlp: nn.Module | None = None,
+        post_mlp: nn.Module | None = None,
+        branch: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.pre_attention = pre_attention or nn.Identity()
+        self.attention = attention
+        self.post_attention = post_attention or nn.Identity()
+        self.pre_mlp = pre_mlp or nn.Identity()
+        self.mlp = mlp
+        self.post_mlp = post_mlp or nn.Identity()
+        self.branch = branch or nn.Identity()
+
+    def forward(self, x: Tensor, *, mask: Mask = FULL, rows: Tensor | None = None) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: ``(B, T, D)``.
+            mask: Who attends to whom.
+            rows: int64 ``(B,)``: compute only this token of each sample (``mask`` then holds for that
+                one query). The other tokens still serve as keys and values. A pooled tower needs
+                nothing else of its last block.
+
+        Returns:
+            ``(B, T, D)``, or ``(B, 1, D)`` when ``rows`` is given.
+        """
+        normed = self.pre_attention(x)
+        if rows is None:
+            attended = self.attention(normed, mask=mask)
+        else:
+            attended = self.attention(take_rows(normed, rows), normed, mask=mask)
+            x = take_rows(x, rows)
+        x = self.post_attention(x + self.branch(attended))
+        return self.post_mlp(x + self.branch(self.mlp(self.pre_mlp(x))))
+
+
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Take token ``rows[b]`` of each sample of ``x`` ``(B, T, D)``; returns ``(B, 1, D)``."""
+    return x[torch.arange(x.shape[0], device=x.device), rows][:, None]
+
+
+class Transformer(nn.Module):
+    """A stack of blocks.
+
+    Args:
+        blocks: The blocks, first to last.
+        checkpointing: Recompute each block's activations in the backward pass (Chen et al. 2016).
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], *, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.checkpointing = checkpointing
+
+    def forward(self, x: Tensor, *, mask: Mask = FULL) -> Tensor:
+        """Run all blocks on ``x`` ``(B, T, D)``."""
+        for block in self.blocks:
+            x = self._run(block, x, mask=mask)
+        return x
+
+    def pooled(self, x: Tensor, rows: Tensor, *, mask: Mask = FULL, row_mask: Mask = FULL) -> Tensor:
+        """Run all blocks and return one token of each sample, computing only it in the last block.
+
+        Args:
+            x: ``(B, T, D)``.
+            rows: int64 ``(B,)``, the token of each sample.
+            mask: Mask of all blocks but the last.
+            row_mask: The same mask, written for the one query of each sample.
+
+        Returns:
+            ``(B, D)``; equal to ``self(x, mask=mask)[range(B), rows]``.
+        """
+        *first, last = self.blocks
+        for block in first:
+            x = self._run(block, x, mask=mask)
+        return self._run(last, x, mask=row_mask, rows=rows)[:, 0]
+
+    def _run(self, block: nn.Module, x: Tensor, **kwargs: Mask | Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False, **kwargs)
+        return block(x, **kwargs)

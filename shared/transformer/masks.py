@@ -1,0 +1,65 @@
+"""What may attend to what, as one value that is passed along and never rebuilt inside a layer.
+
+Shapes: B batch, H heads, Q queries, K keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mask:
+    """An attention mask. The default lets every query see every key.
+
+    Attributes:
+        causal: A query sees no key behind its own position.
+        window: A query sees only the last ``window`` keys up to its own position (locally banded
+            attention); implies ``causal``.
+        padding: Bool ``(B, K)``, True where a key is real, here and everywhere in zoo.
+    """
+
+    causal: bool = False
+    window: int | None = None
+    padding: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window must be at least 1, got {self.window}")
+
+    @property
+    def is_plain_causal(self) -> bool:
+        """True when the mask is the lower triangle and nothing else."""
+        return self.causal and self.window is None and self.padding is None
+
+    def dense(self, queries: int, keys: int, *, offset: int = 0, device: torch.device) -> Tensor | None:
+        """Write the mask out as bool ``(B or 1, 1, Q, K)``, True where attention is allowed.
+
+        Args:
+            queries: Number of queries Q.
+            keys: Number of keys K.
+            offset: Position of the first query among the keys.
+            device: Where to build it.
+
+        Returns:
+            The mask, or None when everything is allowed.
+        """
+        allowed = None
+        if self.causal or self.window is not None:
+            at = torch.arange(queries, device=device)[:, None] + offset
+            key = torch.arange(keys, device=device)[None, :]
+            allowed = key <= at
+            if self.window is not None:
+                allowed = allowed & (key > at - self.window)
+            allowed = allowed[None, None]
+        if self.padding is not None:
+            real = self.padding[:, None, None, :]
+            allowed = real if allowed is None else allowed & real
+        return allowed
+
+
+FULL = Mask()
+CAUSAL = Mask(causal=True)
