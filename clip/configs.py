@@ -74,7 +74,12 @@ _VIT_L_14 = ClipConfig(
     text_width=768, text_heads=12,
 )  # fmt: skip
 _RN50 = ClipConfig(
-    embed_dim=1024, image_size=224, vision="resnet", vision_width=64, vision_depth=(3, 4, 6, 3), vision_heads=32
+    embed_dim=1024,
+    image_size=224,
+    vision="resnet",
+    vision_width=64,
+    vision_depth=(3, 4, 6, 3),
+    vision_heads=32,
 )
 _RN101 = replace(_RN50, embed_dim=512, vision_depth=(3, 4, 23, 3))
 _RN50X4 = replace(

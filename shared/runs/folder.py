@@ -1,0 +1,102 @@
+"""The folder of one run (design: ``runs/<model>/<date-time>/``)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.shared.errors import UserError
+from zoo.shared.files import check_writable, read_json, write_json, write_text
+
+RUNS = Path("runs")
+
+
+class RunFolder:
+    """Paths of what a run writes, and the two small files that describe it.
+
+    Args:
+        path: The folder; need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.json"
+        self.rows = self.path / "metrics.csv"
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.weights = self.path / "weights"
+
+    @classmethod
+    def create(cls, model: str, out: str | Path | None = None) -> RunFolder:
+        """Make the folder of a new run.
+
+        Args:
+            model: Name of the model, which names the folder when ``out`` is None.
+            out: The folder to use.
+
+        Raises:
+            UserError: ``out`` holds a run already, or cannot be written.
+        """
+        if out is None:
+            stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+            path = RUNS / model / stamp
+            number = 1
+            while path.exists():  # two runs within one second
+                number += 1
+                path = RUNS / model / f"{stamp}-{number}"
+        else:
+            path = Path(out)
+            if path.is_dir() and (path / "config.yaml").exists():
+                raise UserError(f"{path} holds a run already; continue it with --resume {path}, or choose another --out")
+        check_writable(path)
+        return cls(path)
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunFolder:
+        """Open the folder of an earlier run.
+
+        Raises:
+            UserError: It is not one.
+        """
+        run = cls(path)
+        if not run.config.is_file():
+            raise UserError(f"{path} is not the folder of a run: it has no config.yaml")
+        return run
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write everything that is needed to repeat the run."""
+        write_text(self.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        """Read what :meth:`write_config` wrote."""
+        try:
+            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read {self.config}: {error}") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config} is damaged: it holds no settings")
+        return config
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write the final figures; their presence marks a finished run."""
+        write_json(self.metrics, metrics)
+
+
+def newest_weights(family: str, runs: str | Path = RUNS) -> Path:
+    """The ``weights/`` folder of the newest finished run of a family.
+
+    Raises:
+        UserError: There is none.
+    """
+    newest: tuple[float, Path] | None = None
+    for metrics in Path(runs).glob("*/*/metrics.json"):
+        weights = metrics.parent / "weights"
+        if weights.is_dir() and read_json(metrics).get("family") == family:
+            newest = max(newest or (0.0, weights), (metrics.stat().st_mtime, weights))
+    if newest is None:
+        raise UserError(f"no finished run of {family} under {runs}/; give --weights, or run `zoo train {family}` first")
+    return newest[1]
