@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,15 @@ class ClipConfig:
             raise ValueError(f"vision_width {self.vision_width} is not a multiple of vision_heads {self.vision_heads}")
         if self.text_width % self.text_heads:
             raise ValueError(f"text_width {self.text_width} is not a multiple of text_heads {self.text_heads}")
+
+    def architecture(self) -> dict[str, object]:
+        """The fields that weights depend on: neither what only matters while training nor what the tower ignores."""
+        ignored = {"dropout", "stochastic_depth", "checkpointing"}
+        if self.vision != "vit":
+            ignored.add("patch_size")
+        if self.vision.startswith("timm/"):
+            ignored |= {"vision_width", "vision_depth", "vision_heads"}
+        return {key: value for key, value in asdict(self).items() if key not in ignored}
 
 
 # Table 20 (ViT) and Table 19 (ResNet).

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from zoo.clip.configs import ClipConfig
 from zoo.shared.data.crops import crop_resize, draw_box, normalise
-from zoo.shared.data.datamodule import Item, KeyedDataModule
+from zoo.shared.data.datamodule import Item, KeyedDataModule, KeyedDataset, collate, log
 from zoo.shared.data.images import BadSample
+from zoo.shared.data.order import GlobalBatchSampler
 from zoo.shared.data.pairs import PairSource, PairView, check_pairs, duplicates, split_by_concept
 from zoo.shared.errors import UserError
 
@@ -31,7 +32,7 @@ class ClipDataModule(KeyedDataModule):
 
     Args:
         config: Shapes of the model: image size and context.
-        source: ``emoji``, or a path: a table (CSV, TSV, JSONL, parquet) of image paths and captions, img2dataset's
+        source: ``emoji``, ``shapes`` (drawn on the spot, for tests), or a path: a table (CSV, TSV, JSONL, parquet) of image paths and captions, img2dataset's
             output folder, WebDataset tars (``data/{000..009}.tar`` or ``data/*.tar``), or a folder of images.
         image_column: Column of a table that holds image paths; found by itself when it has a usual name.
         caption_column: Column of a table that holds captions; found by itself when it has a usual name.
@@ -125,6 +126,7 @@ class ClipDataModule(KeyedDataModule):
             caption_column=self.caption_column,
             languages=self.languages,
             category_words=self.category_words,
+            progress=log.info,
         )
 
     @staticmethod
@@ -149,6 +151,30 @@ class ClipDataModule(KeyedDataModule):
 
         pairs = open_source(source, image_column=image_column, caption_column=caption_column, progress=note)
         return check_pairs(pairs, progress=progress)
+
+    def peek(self, count: int) -> Item:
+        """The first samples of the first training batch, as the model gets them, without starting workers.
+
+        Args:
+            count: How many, at most.
+        """
+        reader = self.readers[0]
+        size = min(self.batch_size, len(reader))
+        sampler = GlobalBatchSampler(
+            len(reader), batch_size=size, seed=self.seed, rank=0, world_size=1, consumed=lambda: 0
+        )
+        dataset = KeyedDataset(reader, seed=self.seed)
+        batch = collate([dataset[key] for key in next(iter(sampler))[:count]])
+        self._watch(batch, 0.0)
+        return self.on_after_batch_transfer(batch, 0)
+
+    @property
+    def description(self) -> str:
+        """The data in words, with what decides how its figures are to be read."""
+        if self.source != "emoji":
+            return self.train_source.name
+        mention = "mention" if self.category_words else "never mention"
+        return f"emoji; the captions {mention} category words ({', '.join(self.languages)})"
 
     @property
     def train_source(self) -> PairView:

@@ -23,6 +23,8 @@ from zoo.shared.data.pairs import PairSource
 from zoo.shared.errors import UserError
 
 BENCHMARKS = ("zero-shot", "retrieval", "linear-probe", "corruption")
+# Plain sentences, into which the class names of anybody's data fit.
+TEMPLATES = ("{}", "a picture of {}", "an image of {}", "{}.")
 _NEED_LABELS = ("zero-shot", "linear-probe")
 _CORRUPTED = 256  # images damaged, at most
 _VALIDATION = 5  # one in so many training samples chooses the probe's penalty
@@ -119,8 +121,6 @@ def run_benchmarks(
     Raises:
         UserError: Unknown benchmark, or a source that lacks what it needs.
     """
-    from zoo.clip.report import TEMPLATES
-
     for name in names:
         if name not in BENCHMARKS:
             raise UserError(f"unknown benchmark {name!r}; there are {', '.join(BENCHMARKS)}")

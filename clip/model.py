@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, D width, E embedding, P patches, S image side.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,8 @@ class VisionTransformer(nn.Module):
         scale = self.class_token.shape[0] ** -0.5
         for parameter in (self.class_token, self.positions, self.projection):
             nn.init.normal_(parameter, std=scale)
-        for block in self.transformer.blocks:
+        blocks: Any = self.transformer.blocks
+        for block in blocks:
             nn.init.xavier_uniform_(block.attention.project.weight)
             nn.init.zeros_(block.attention.project.bias)
             nn.init.zeros_(block.attention.out.bias)
@@ -97,7 +99,7 @@ class TimmTower(nn.Module):
             close = timm.list_models(f"*{name.split('_')[0]}*")[:3]
             raise ValueError(f"timm has no model {name!r}" + (f"; near: {', '.join(close)}" if close else ""))
         try:
-            self.trunk = timm.create_model(name, num_classes=0, img_size=config.image_size)
+            self.trunk: Any = timm.create_model(name, num_classes=0, img_size=config.image_size)
         except TypeError:  # convolutional models take any size and no such argument
             self.trunk = timm.create_model(name, num_classes=0)
         self.projection = nn.Linear(self.trunk.num_features, config.embed_dim, bias=False)
@@ -129,12 +131,13 @@ class TextTransformer(nn.Module):
 
     def init_weights(self) -> None:
         """OpenAI's initialisation."""
-        width, depth = self.positions.shape[1], len(self.transformer.blocks)
+        blocks: Any = self.transformer.blocks
+        width, depth = self.positions.shape[1], len(blocks)
         nn.init.normal_(self.tokens.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
         nn.init.normal_(self.projection, std=width**-0.5)
         residual = width**-0.5 * (2 * depth) ** -0.5
-        for block in self.transformer.blocks:
+        for block in blocks:
             nn.init.normal_(block.attention.project.weight, std=width**-0.5)
             nn.init.normal_(block.attention.out.weight, std=residual)
             nn.init.normal_(block.mlp.up.weight, std=(2 * width) ** -0.5)
@@ -182,7 +185,7 @@ class CLIP(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision = build_vision(config)
+        self.vision: Any = build_vision(config)
         self.text = TextTransformer(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.init_weights()

@@ -2,79 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from zoo.clip.evaluation import read_images, run_benchmarks, spread
 from zoo.clip.pictures import retrieval_sheet
 from zoo.clip.preprocessing import ClipPreprocessor
-from zoo.clip.retrieval import retrieval_recall
-from zoo.clip.zero_shot import embed_images, embed_texts, top_k_accuracy, zero_shot_classifier
-from zoo.shared.data.images import BadSample
-from zoo.shared.data.pairs import PairSource
+from zoo.clip.zero_shot import embed_images, embed_texts
 from zoo.shared.runs.report import Figure, Report
 
-# Plain sentences: the class names of a user's data fit into any of them.
-TEMPLATES = ("{}", "a picture of {}", "an image of {}", "{}.")
-
-
-def usable(source: PairSource) -> list[int]:
-    """Samples of a source whose image and title can be read."""
-    found = []
-    for index in range(len(source)):
-        try:
-            source.image(index), source.title(index)
-        except BadSample:
-            continue
-        found.append(index)
-    return found
-
-
-def measure(
-    model: Any, preprocessor: ClipPreprocessor, source: PairSource
-) -> tuple[list[Figure], torch.Tensor, list[int]]:
-    """Zero-shot accuracy (where there are classes) and retrieval recall on a source.
-
-    Args:
-        model: A CLIP model.
-        preprocessor: Its preprocessing.
-        source: N pairs.
-
-    Returns:
-        The figures, the embeddings of the images ``(N, E)``, and which samples they are.
-    """
-    indices = usable(source)
-    images = embed_images(model, preprocessor, [source.image(i) for i in indices])
-    figures = []
-    labelled = [(row, label) for row, i in enumerate(indices) if (label := source.label(i)) is not None]
-    if source.classes and labelled:
-        rows, labels = (torch.tensor(part) for part in zip(*labelled, strict=True))
-        classifier = zero_shot_classifier(model, preprocessor, source.classes, TEMPLATES)
-        accuracy = top_k_accuracy(images[rows] @ classifier, labels, ks=(1,))["top1"]
-        largest = Counter(labels.tolist()).most_common(1)[0][1] / len(labels)
-        figures.append(
-            Figure(
-                name=f"zero-shot accuracy, {len(source.classes)} classes (chance: always the largest)",
-                key="zero_shot_top1",
-                value=accuracy,
-                chance=largest,
-            )
-        )
-    texts = embed_texts(model, preprocessor, [source.title(i) for i in indices])
-    recall = retrieval_recall(images, texts, ks=(1, 5))
-    for direction in ("text_to_image", "image_to_text"):
-        for k in (1, 5):
-            figures.append(
-                Figure(
-                    name=f"retrieval {direction.replace('_', ' ')}, R@{k} of {len(indices)}",
-                    key=f"{direction}_r{k}",
-                    value=recall[f"{direction}_r{k}"],
-                    chance=min(1.0, k / len(indices)),
-                )
-            )
-    return figures, images, indices
+_CAPTIONS, _HITS = 10, 8
 
 
 def report(task: Any, datamodule: Any, folder: Path) -> Report:
@@ -85,35 +22,70 @@ def report(task: Any, datamodule: Any, folder: Path) -> Report:
         datamodule: The :class:`~zoo.clip.data.ClipDataModule` of the run.
         folder: Where the picture goes.
     """
-    source, model = datamodule.held_out_source, task.model.to("cpu")
+    source, model = datamodule.held_out_source, task.model
+    if not len(source):
+        return Report(title=f"{source.name}: nothing was held out, so nothing was measured")
     preprocessor = ClipPreprocessor.for_model(model.config)
-    figures, images, indices = measure(model, preprocessor, source)
-    # Ten different concepts, evenly spread over the held-out data.
-    chosen = [indices[row * len(indices) // 10] for row in range(10)] if len(indices) > 10 else indices
-    captions = [source.title(i) for i in chosen]
-    scores = embed_texts(model, preprocessor, captions) @ images.T
+    names = ("zero-shot", "retrieval") if source.classes else ("retrieval",)
+    results = run_benchmarks(model, preprocessor, datamodule, names)
+    count = results["retrieval"]["images"]
     picture = folder / "retrieval.png"
-    retrieval_sheet(
-        [
-            (
-                caption,
-                [
-                    (source.image(indices[j]), indices[j] == right, float(row[j]))
-                    for j in row.topk(min(8, len(row))).indices
-                ],
-            )
-            for caption, right, row in zip(captions, chosen, scores, strict=True)
-        ],
-        picture,
-        title=f"best held-out images for ten captions ({source.name})",
-    )
+    draw_retrieval(model, preprocessor, source, picture)
     labels = ",".join(source.classes[:4]) if source.classes else "a cat,a dog"
     return Report(
-        title=f"on {len(indices)} held-out pairs of {source.name}, concepts never trained on",
-        figures=figures,
+        title=f"{count} held-out pairs of {datamodule.description}",
+        figures=figures_of(results),
         pictures=[picture],
         next_commands=[
             f'zoo classify IMAGE --labels "{labels}" --weights {{weights}}',
             'zoo search FOLDER "a red fruit" --weights {weights}',
+            "zoo eval clip --weights {weights}",
         ],
     )
+
+
+def figures_of(results: dict[str, dict[str, Any]]) -> list[Figure]:
+    """The figures of a run's table, with what guessing gets."""
+    figures = []
+    if "zero-shot" in results:
+        found = results["zero-shot"]
+        figures.append(
+            Figure(
+                name=f"zero-shot accuracy, {found['classes']} classes (chance: always the largest)",
+                key="zero_shot_top1",
+                value=found["top1"],
+                chance=found["largest_class"],
+            )
+        )
+    found = results["retrieval"]
+    for direction in ("text_to_image", "image_to_text"):
+        for k in (1, 5):
+            figures.append(
+                Figure(
+                    name=f"retrieval, {direction.replace('_', ' ')}, R@{k}",
+                    key=f"{direction}_r{k}",
+                    value=found[f"{direction}_r{k}"],
+                    chance=min(1.0, k / found["images"]),
+                )
+            )
+    return figures
+
+
+def draw_retrieval(model: Any, preprocessor: ClipPreprocessor, source: Any, path: Path) -> None:
+    """Draw the best held-out images for ten captions, evenly spread over the data.
+
+    Args:
+        model: A CLIP model.
+        preprocessor: Its preprocessing.
+        source: The held-out pairs.
+        path: The picture.
+    """
+    held_out = read_images(embed_images, model, preprocessor, source)
+    chosen = [held_out.indices[row] for row in spread(len(held_out.indices), _CAPTIONS)]
+    captions = [source.title(i) for i in chosen]
+    rows = []
+    for caption, right, vector in zip(captions, chosen, embed_texts(model, preprocessor, captions), strict=True):
+        cosines = held_out.vectors @ vector
+        best = [(held_out.indices[j], float(cosines[j])) for j in cosines.topk(min(_HITS, len(cosines))).indices]
+        rows.append((caption, [(source.image(i), i == right, cosine) for i, cosine in best]))
+    retrieval_sheet(rows, path, title=f"best held-out images for {len(rows)} captions of {source.name}")

@@ -121,7 +121,7 @@ class ClipTask(LightningModule):
         recall = retrieval_recall(image, text, ks=(1, 5))
         self.log_dict({f"val/{name}": value for name, value in recall.items()})
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW and the schedule, stepped every batch."""
         # A fused step cannot be clipped while float16 gradients are scaled.
         fused = self.trainer.precision != "16-mixed"

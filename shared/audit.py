@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from zoo.shared.errors import UserError
 
@@ -28,14 +28,13 @@ class Check:
 
 
 def show_checks(console: Console, checks: list[Check]) -> None:
-    """Print the checks as a table."""
-    table = Table(title="audit before the first step", title_justify="left", header_style="bold", box=None)
-    for column in ("", "checked", "found", "expected"):
-        table.add_column(column)
+    """Print the checks, a line each."""
+    console.print("[bold]audit before the first step[/]")
+    width = max(len(check.name) for check in checks)
     for check in checks:
-        mark = "[green]ok[/]" if check.passed else "[red]FAIL[/]"
-        table.add_row(mark, check.name, check.found, check.expected)
-    console.print(table)
+        mark = "[green]ok  [/]" if check.passed else "[red]FAIL[/]"
+        line = escape(f"{check.name:<{width}}  {check.found}  (expected: {check.expected})")
+        console.print(f"  {mark} {line}", highlight=False, soft_wrap=True)
 
 
 def stop_on_failure(checks: list[Check]) -> None:

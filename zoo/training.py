@@ -196,6 +196,7 @@ def build_trainer(run: RunFolder, settings: dict[str, Any], console: Console, ca
     arguments = dict(settings["trainer"])
     checkpoints = arguments.pop("enable_checkpointing", None)
     bar = arguments.pop("enable_progress_bar", None)
+    arguments["enable_model_summary"] = bool(arguments.get("enable_model_summary"))
     callbacks = [*callbacks, ResumeLog(), RandomState(), LearningRateMonitor(logging_interval="step")]
     if bar is not False:
         callbacks.append(StepProgress(console))

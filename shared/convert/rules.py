@@ -214,7 +214,9 @@ class RuleTable:
                 shapes[rule.zoo.fill(words)] = tuple(joined.shape)
         return shapes
 
-    def to_zoo(self, foreign: Mapping[str, Tensor], expected: Shapes, *, what: str, shapes: Shapes) -> dict[str, Tensor]:
+    def to_zoo(
+        self, foreign: Mapping[str, Tensor], expected: Shapes, *, what: str, shapes: Shapes
+    ) -> dict[str, Tensor]:
         """Import.
 
         Args:

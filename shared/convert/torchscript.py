@@ -56,9 +56,7 @@ class _StorageType:
         self.dtype = dtype
 
 
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
-) -> Tensor:
+def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
     # as_strided checks that the view lies inside of the storage
     return storage.as_strided(tuple(size), tuple(stride), int(offset))
 
@@ -108,8 +106,8 @@ class _Unpickler(pickle.Unpickler):
             if info.file_size != size or info.compress_type != zipfile.ZIP_STORED:
                 raise pickle.UnpicklingError(f"tensor {key} has {info.file_size} bytes, must be {size}")
             content = bytearray(self.archive.read(info))
-            self.storages[key] = torch.frombuffer(content, dtype=storage.dtype) if size else torch.empty(
-                0, dtype=storage.dtype
+            self.storages[key] = (
+                torch.frombuffer(content, dtype=storage.dtype) if size else torch.empty(0, dtype=storage.dtype)
             )
         return self.storages[key]
 

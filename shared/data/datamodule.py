@@ -223,6 +223,8 @@ class KeyedDataModule(L.LightningDataModule, ABC):
             persistent_workers=self.workers > 0,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
+            # Its own, or every start of an iterator would move the random state that dropout draws from.
+            generator=torch.Generator().manual_seed(self.seed),
         )
         loader.watch = self._watch
         return loader

@@ -47,7 +47,7 @@ def open_image(source: str | Path | bytes) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to RGB; see :func:`open_image`."""
     if image.mode == "RGB":
-        return image.copy() if isinstance(image, Image.Image) and image.readonly else image
+        return image
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64)
         if grey.max(initial=0) > 255:

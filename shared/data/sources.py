@@ -36,7 +36,7 @@ def open_source(
     """Open image–text pairs.
 
     Args:
-        source: ``emoji``, a table, a folder, or tar files by path or pattern.
+        source: ``emoji``, ``shapes``, a table, a folder, or tar files by path or pattern.
         size: Side at which drawn sources draw; the others keep their images' sizes.
         image_column: A table's column of image paths.
         caption_column: A table's column of captions.
@@ -75,6 +75,12 @@ def _emoji(source: str, options: Options) -> PairSource:
     )
 
 
+def _shapes(source: str, options: Options) -> PairSource:
+    from zoo.shared.data.shapes import ShapeSource
+
+    return ShapeSource(size=options.size)
+
+
 def _tars(source: str, options: Options) -> PairSource:
     from zoo.shared.data.tars import TarSource
 
@@ -104,6 +110,7 @@ def _remote(source: str, options: Options) -> PairSource:
 
 _KINDS: tuple[tuple[Callable[[str], bool], Callable[[str, Options], PairSource]], ...] = (
     (lambda source: source == "emoji", _emoji),
+    (lambda source: source == "shapes", _shapes),
     (_is_remote, _remote),
     (lambda source: source.endswith(".tar"), _tars),
     (lambda source: Path(source).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet"), _table),

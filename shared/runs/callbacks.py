@@ -96,7 +96,7 @@ class Throughput(Callback):
         self.samples += count
         self._window[1] += count
         self.seconds = now - self.started
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             start, samples, wait = self._window
             elapsed = max(now - start, 1e-9)
             pl_module.log_dict({"time/samples_per_second": samples / elapsed, "time/data_wait": wait / elapsed})

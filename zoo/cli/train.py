@@ -47,10 +47,10 @@ def main(words: list[str]) -> int:
         raise UserError(f"`zoo train` needs a model or a family first, such as `zoo train {families.split(', ')[0]}`")
     if known.name is not None:
         family_of(known.name)  # a wrong name is said before seconds of imports
-    quieten()
-
     from zoo.settings import build_parser, choose, parse_words
     from zoo.training import resume_run, start_run
+
+    quieten()
 
     if known.resume is not None:
         if rest:
@@ -70,8 +70,13 @@ def main(words: list[str]) -> int:
 
 
 def quieten() -> None:
-    """Keep Lightning's banners out of the terminal."""
+    """Keep Lightning's banners out of the terminal; Lightning sets its levels when it is imported."""
     for logger in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")
+    own = logging.getLogger("zoo")  # packs being fetched, bad samples: lines for people
+    if not own.handlers:
+        own.addHandler(logging.StreamHandler())
+        own.setLevel(logging.INFO)
+        own.propagate = False
