@@ -119,7 +119,7 @@ def parse_words(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
     """
     try:
         with redirect_stderr(StringIO()):
-            return to_plain(parser, parser.parse_args(words))
+            return to_plain(parser.parse_args(words))
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(f"{one_line(error)} (see {parser.prog} --help)") from error
 
@@ -135,16 +135,26 @@ def parse_overrides(parser: ArgumentParser, overrides: dict[str, Any]) -> dict[s
             flat = Namespace()
             for key, value in flatten(overrides).items():
                 flat[key] = value
-            return to_plain(parser, parser.parse_object(flat))
+            return to_plain(parser.parse_object(flat))
     except (ArgumentError, KeyError, TypeError, ValueError) as error:
         raise UserError(one_line(error)) from error
 
 
-def to_plain(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
+def to_plain(parsed: Namespace) -> dict[str, Any]:
     """Nested dicts of what YAML can hold."""
-    plain = yaml.safe_load(parser.dump(parsed, skip_validation=True, skip_none=False))
-    plain.pop("config", None)
-    return plain
+    settings = _without_types(parsed.as_dict())
+    settings.pop("config", None)
+    return settings
+
+
+def _without_types(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_types(inner) for key, inner in value.items() if key != "__path__"}
+    if isinstance(value, (list, tuple)):
+        return [_without_types(inner) for inner in value]
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return str(value)
 
 
 def choose(name_or_family: str, recipe: str | Path) -> tuple[str, FamilySpec, dict[str, Any]]:

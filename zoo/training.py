@@ -79,7 +79,7 @@ def train(
 def start_run(name: str, settings: dict[str, Any]) -> RunResult:
     """Start a run from complete settings (see :mod:`zoo.settings`), and those to compare with it."""
     console = Console(stderr=True)
-    family_of(name).config(**settings["model"])  # wrong sizes are said before a folder is made
+    config_of(family_of(name), settings)  # wrong sizes are said before a folder is made
     run = RunFolder.create(canonical(name), settings.pop("out", None))
     run.write_config({"name": name, **settings})
     return run_and_compare(console, run, name, settings, resume=False)
@@ -97,6 +97,14 @@ def resume_run(folder: str | Path, overrides: dict[str, Any]) -> RunResult:
     if overrides:
         run.write_config({"name": name, **settings})
     return run_and_compare(console, run, name, settings, resume=True)
+
+
+def config_of(spec: FamilySpec, settings: dict[str, Any]) -> Any:
+    """The family's config with the run's sizes."""
+    try:
+        return spec.config(**settings["model"])
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def train_once(console: Console, run: RunFolder, name: str, settings: dict[str, 
     if resume and run.metrics.is_file():
         console.print(f"{run.path} is finished already", highlight=False, soft_wrap=True)
     seed_everything(settings["seed"], verbose=False)
-    config = spec.config(**settings["model"])
+    config = config_of(spec, settings)
     weights = settings.get("weights")
     if weights and not resume:
         tags = spec.weight_tags.get(name, {})

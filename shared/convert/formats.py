@@ -94,6 +94,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (metadata or {}).items()}
     # transformers refuses files that do not say which framework wrote them
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata={"format": "pt", **texts})
+    _readable(path)  # safetensors makes private files
     sync(path)
     return path
 
@@ -103,6 +104,13 @@ def save_pickle(path: Path, tensors: Mapping[str, Tensor]) -> Path:
     torch.save(dict(tensors), path)
     sync(path)
     return path
+
+
+def _readable(path: Path) -> None:
+    """Give a file that a library made private the permissions of a plain new file."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 def sync(path: Path) -> None:

@@ -8,6 +8,7 @@ unpickler that knows nothing but tensors and inert records.
 from __future__ import annotations
 
 import collections
+import io
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}data.pkl"))
+        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
         self.archive = archive
         self.root = root
         self.storages: dict[str, Tensor] = {}

@@ -51,7 +51,9 @@ class RunFolder:
         else:
             path = Path(out)
             if path.is_dir() and (path / "config.yaml").exists():
-                raise UserError(f"{path} holds a run already; continue it with --resume {path}, or choose another --out")
+                raise UserError(
+                    f"{path} holds a run already; continue it with --resume {path}, or choose another --out"
+                )
         check_writable(path)
         return cls(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -33,6 +34,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Rows of a run's log that have a training loss."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["train/loss"]]
+
+
 def state(folder: Path) -> dict[str, torch.Tensor]:
     return zoo.load(folder / "weights").state_dict()
 
@@ -49,10 +56,9 @@ def test_a_run_writes_what_the_design_says(run: Path) -> None:
     assert metrics["parameters"] == 1_642_273
     assert 0 <= metrics["figures"]["zero_shot_top1"] <= 1
     assert metrics["versions"]["torch"] == torch.__version__
-    rows = list(csv.DictReader((run / "metrics.csv").open()))
-    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
-    assert len(losses) == 4
-    assert all(loss == loss for loss in losses)
+    rows = rows_of(run)
+    assert len(rows) == 4
+    assert all(math.isfinite(float(row["train/loss"])) for row in rows)
     assert {"time/samples_per_second", "time/data_wait", "train/logit_scale"} <= set(rows[0])
     assert list((run / "tensorboard").glob("events*"))
     assert (run / "samples" / "retrieval.png").stat().st_size > 10_000
@@ -81,10 +87,7 @@ def test_a_resumed_run_ends_with_the_same_bits(run: Path, tmp_path: Path, worker
     assert main(["train", "--resume", str(cut)]) == 0
     expected, found = state(run), state(cut)
     assert all(torch.equal(expected[key], found[key]) for key in expected)
-    first, second = (
-        [(row["step"], row["train/loss"]) for row in csv.DictReader((folder / "metrics.csv").open()) if row["train/loss"]]
-        for folder in (run, cut)
-    )
+    first, second = ([(row["step"], row["train/loss"]) for row in rows_of(folder)] for folder in (run, cut))
     assert first == second
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import open_clip
 import pytest
 import torch
 
 import zoo
 from zoo.factory import count_parameters
-
-open_clip = pytest.importorskip("open_clip", exc_type=ImportError)
 
 NAMES = {
     "clip-rn50": "RN50", "clip-rn101": "RN101", "clip-rn50x4": "RN50x4", "clip-rn50x16": "RN50x16",

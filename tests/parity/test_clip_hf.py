@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import zoo
 from zoo.cli import main
 from zoo.shared.errors import UserError
-
-transformers = pytest.importorskip("transformers", exc_type=ImportError)
 
 TINY = {
     "embed": 24,
@@ -186,7 +185,9 @@ def test_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     calls = []
     monkeypatch.setattr(huggingface_hub, "create_repo", lambda name, **_: calls.append(("make", name)))
     monkeypatch.setattr(
-        huggingface_hub, "upload_folder", lambda **given: calls.append(("upload", given["repo_id"], given["folder_path"]))
+        huggingface_hub,
+        "upload_folder",
+        lambda **given: calls.append(("upload", given["repo_id"], given["folder_path"])),
     )
     zoo.save_weights(zoo.create_model("clip-debug"), tmp_path / "in")
     words = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--to", "hf", "--push"]

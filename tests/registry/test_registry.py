@@ -37,7 +37,7 @@ def test_names_are_found_with_patterns_underscores_and_families() -> None:
         (lambda: zoo.create_datamodule("clip", batchsize=1), "batch_size"),
     ],
 )
-def test_a_wrong_name_says_the_right_one(call, words: str) -> None:  # noqa: ANN001
+def test_a_wrong_name_says_the_right_one(call, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
 
@@ -56,7 +56,7 @@ def test_duplicates_raise_and_add_nothing() -> None:
         registry.add_model("x", "nobody", VARIANTS["clip-debug"])
 
 
-OUTSIDE = '''
+OUTSIDE = """
 from dataclasses import dataclass
 from zoo.registry import FamilySpec
 
@@ -71,7 +71,7 @@ SPEC = FamilySpec(name="outside", title="Outside", paper="none", year=2026, conf
 def build(config):
     import torch
     return torch.nn.Linear(config.width, 3)
-'''
+"""
 
 
 def test_a_family_of_another_package_is_found(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def _settle(found: Found, settings: list[str]) -> Found:
 
 
 def _preprocessor(found: Found) -> Any | None:
-    """The preprocessing beside the weights, so that its statistics move with them; None if the family's does not fit."""
+    """The preprocessing beside the weights, whose statistics move with them; None if the family's does not fit."""
     try:
         return resolve(get_family(found.family).preprocessor).load(found.source.folder, found.config)
     except UserError as error:

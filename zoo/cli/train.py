@@ -14,20 +14,12 @@ from zoo.shared.errors import UserError
 def split_words(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Take the few words that decide which parser is built; the others are typed settings."""
     parser = argparse.ArgumentParser(prog="zoo train", add_help=False, allow_abbrev=False)
-    parser.add_argument("name", nargs="?")
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--resume")
     parser.add_argument("--no-audit", action="store_true")
-    # A word that follows an unknown option is that option's value, not the model's name.
-    first = words[:1] if words and not words[0].startswith("-") else []
-    known, rest = parser.parse_known_args(words[len(first) :] if first else words)
-    if first:
-        if known.name:
-            rest.append(known.name)
-        known.name = first[0]
-    elif known.name:
-        rest.append(known.name)
-        known.name = None
+    named = bool(words) and not words[0].startswith("-")
+    known, rest = parser.parse_known_args(words[1:] if named else words)
+    known.name = words[0] if named else None
     return known, rest
 
 
