@@ -32,7 +32,8 @@ class ClipDataModule(KeyedDataModule):
 
     Args:
         config: Shapes of the model: image size and context.
-        source: ``emoji``, ``shapes`` (drawn on the spot, for tests), or a path: a table (CSV, TSV, JSONL, parquet) of image paths and captions, img2dataset's
+        source: ``emoji``, ``shapes`` (drawn on the spot, for tests), or a path: a table (CSV, TSV, JSONL, parquet)
+            of image paths and captions, img2dataset's
             output folder, WebDataset tars (``data/{000..009}.tar`` or ``data/*.tar``), or a folder of images.
         image_column: Column of a table that holds image paths; found by itself when it has a usual name.
         caption_column: Column of a table that holds captions; found by itself when it has a usual name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -127,6 +128,11 @@ class _Watched:
         return batch
 
 
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the main one decides when to stop, and needs its batches until then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class KeyedDataModule(L.LightningDataModule, ABC):
     """Loaders whose batches are a function of the seed and the number of batches consumed.
 
@@ -223,6 +229,7 @@ class KeyedDataModule(L.LightningDataModule, ABC):
             persistent_workers=self.workers > 0,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_interrupts_to_the_main_process,
             # Its own, or every start of an iterator would move the random state that dropout draws from.
             generator=torch.Generator().manual_seed(self.seed),
         )

@@ -72,39 +72,31 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.samples = 0
-        self.started = 0.0
         self.seconds = 0.0
         self.waited = 0.0
-        self._left = 0.0
-        self._window = [0.0, 0.0, 0.0]  # since the last log: start, samples, wait
+        self._began = 0.0
+        self._last = (0.0, 0, 0.0)  # time, samples and wait at the last log
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self.started = self._left = time.perf_counter()
-        self._window = [self.started, 0.0, 0.0]
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Everything since the last batch ended went into getting this one."""
-        wait = time.perf_counter() - self._left
-        self.waited += wait
-        self._window[2] += wait
+        self._began = time.perf_counter()
+        self._last = (self._began, 0, self._wait(trainer))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Count, and log at the trainer's interval."""
-        now = self._left = time.perf_counter()
-        count = trainer.datamodule.batch_size  # type: ignore[attr-defined]
-        self.samples += count
-        self._window[1] += count
-        self.seconds = now - self.started
+        now, wait = time.perf_counter(), self._wait(trainer)
+        self.samples += trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        self.seconds, self.waited = now - self._began, wait
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            start, samples, wait = self._window
-            elapsed = max(now - start, 1e-9)
-            pl_module.log_dict({"time/samples_per_second": samples / elapsed, "time/data_wait": wait / elapsed})
-            self._window = [now, 0.0, 0.0]
+            then, samples, waited = self._last
+            elapsed = max(now - then, 1e-9)
+            rate, share = (self.samples - samples) / elapsed, (wait - waited) / elapsed
+            pl_module.log_dict({"time/samples_per_second": rate, "time/data_wait": share})
+            self._last = (now, self.samples, wait)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is not waiting for data."""
-        self._left = time.perf_counter()
+    @staticmethod
+    def _wait(trainer: Trainer) -> float:
+        return trainer.datamodule.waited  # type: ignore[attr-defined]
 
 
 class StepProgress(Callback):

@@ -12,9 +12,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from zoo.shared.files import write_text
 
+Row = dict[str, str]
+
 
 class AppendingCSVLogger(Logger):
-    """Writes one row per logged step.
+    """Writes one row per logged step, at once, so that a killed run has lost nothing it logged.
 
     Args:
         path: The file. Rows that are there already are kept up to the step the run resumes from.
@@ -23,14 +25,11 @@ class AppendingCSVLogger(Logger):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self.path = Path(path)
-        self.rows: list[dict[str, str]] = []
-        self.columns: list[str] = ["step"]
-        self.written = 0
+        self.columns = ["step"]
+        self._row: Row = {}  # the last row, which may still grow
+        self._start = 0  # where it begins in the file
         if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                self.columns = list(reader.fieldnames or ["step"])
-                self.rows = [{k: v for k, v in row.items() if k and v} for row in reader if row.get("step")]
+            self._write_all(self._read())
 
     @property
     def name(self) -> str:
@@ -49,44 +48,46 @@ class AppendingCSVLogger(Logger):
     @rank_zero_only
     def cut_back(self, step: int) -> None:
         """Forget the rows of steps at or after ``step``, which the resumed run will take again."""
-        self.rows = [row for row in self.rows if int(row["step"]) < step]
-        self._rewrite()
+        if self.path.exists():
+            self._write_all([row for row in self._read() if int(row["step"]) < step])
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add the values to the row of ``step``."""
-        row = {"step": str(step or 0)} | {name: repr(float(value)) for name, value in metrics.items()}
-        if self.rows and self.rows[-1]["step"] == row["step"]:
-            self.rows[-1].update(row)
-            self.written = min(self.written, len(self.rows) - 1)
+        values = {"step": str(step or 0)} | {name: repr(float(value)) for name, value in metrics.items()}
+        if values["step"] != self._row.get("step"):
+            self._row = {}
+            self._start = self.path.stat().st_size if self.path.exists() else 0
+        self._row |= values
+        if not self.path.exists() or not set(values) <= set(self.columns):
+            earlier = self._read(self._start) if self.path.exists() else []
+            self._write_all([*earlier, self._row])
         else:
-            self.rows.append(row)
+            with self.path.open("r+b") as file:
+                file.seek(self._start)
+                file.truncate()
+                file.write(self._text([self._row], header=False).encode())
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what is new."""
-        known = set(self.columns)
-        added = sorted({name for row in self.rows[self.written :] for name in row} - known)
-        ends_here = self.written < len(self.rows) and self.written == self._on_disk
-        if added or not ends_here or not self.path.exists():
-            self.columns += added
-            self._rewrite()
-            return
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns).writerows(self.rows[self.written :])
-        self.written = self._on_disk = len(self.rows)
+        """Nothing: every row is written when it is logged."""
 
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Write the last rows."""
-        self.save()
+    def _read(self, end: int | None = None) -> list[Row]:
+        text = self.path.read_bytes()[:end].decode(errors="replace")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        return [{k: v for k, v in row.items() if k and v} for row in rows if (row.get("step") or "").isdigit()]
 
-    _on_disk = 0
+    def _write_all(self, rows: list[Row]) -> None:
+        new = {name for row in rows for name in row} - set(self.columns)
+        self.columns += sorted(new)
+        self._row = rows[-1] if rows else {}
+        write_text(self.path, self._text(rows, header=True))
+        self._start = self.path.stat().st_size - (len(self._text(rows[-1:], header=False).encode()) if rows else 0)
 
-    def _rewrite(self) -> None:
+    def _text(self, rows: list[Row], *, header: bool) -> str:
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path, text.getvalue())
-        self.written = self._on_disk = len(self.rows)
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()

@@ -24,10 +24,7 @@ def planned_steps(trainer: Trainer) -> int:
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         batches = trainer.datamodule.batches_per_epoch  # type: ignore[attr-defined]
         fraction = trainer.limit_train_batches
-        if isinstance(fraction, float):
-            batches = int(batches * fraction)
-        else:
-            batches = min(batches, fraction)
+        batches = int(batches * fraction) if isinstance(fraction, float) else min(batches, fraction)
         limits.append(math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs)
     if not limits:
         raise UserError("the run has no end: give --trainer.max_steps or --trainer.max_epochs")

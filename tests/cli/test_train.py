@@ -21,6 +21,9 @@ from zoo.cli import main
 
 QUICK = ["--recipe", "smoke", "--trainer.accelerator", "cpu", "--trainer.limit_val_batches", "1"]
 
+# Everything that has a state of its own: dropout, augmentation, averaged weights.
+VARIED = ["--model.dropout", "0.1", "--data.flip", "0.5", "--ema", "0.9"]
+
 
 def train(out: Path, *words: str) -> int:
     return main(["train", "clip", *QUICK, "--out", str(out), *words])
@@ -30,7 +33,7 @@ def train(out: Path, *words: str) -> int:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "whole"
-    assert train(out, "--model.dropout", "0.1", "--data.workers", "1") == 0
+    assert train(out, *VARIED, "--data.workers", "1") == 0
     return out
 
 
@@ -81,7 +84,7 @@ def test_the_weights_are_ready_to_use(run: Path) -> None:
 def test_a_resumed_run_ends_with_the_same_bits(run: Path, tmp_path: Path, workers: int) -> None:
     """From a checkpoint in mid-epoch, with dropout and augmentation: weights and log equal the run that went through."""
     cut = tmp_path / "cut"
-    assert train(cut, "--model.dropout", "0.1", "--data.workers", str(workers), "--checkpoint_every", "7") == 0
+    assert train(cut, *VARIED, "--data.workers", str(workers), "--checkpoint_every", "7") == 0
     for late in (*(cut / "checkpoints").glob("*[!4].ckpt"), cut / "metrics.json"):  # leaves 00000014.ckpt
         late.unlink()
     assert main(["train", "--resume", str(cut)]) == 0
@@ -167,11 +170,13 @@ def test_the_audit_stops_an_impossible_run(capsys: pytest.CaptureFixture[str], t
 def test_ctrl_c_saves_a_checkpoint_and_exits_with_130(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [sys.executable, "-m", "zoo", "train", "clip", *QUICK, "--out", str(out), "--trainer.max_steps", "100000"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"})
+    process = subprocess.Popen(
+        [*words, "--data.workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not list((out / "checkpoints").glob("*.ckpt")):
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal signals the workers, too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
