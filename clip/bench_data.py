@@ -11,6 +11,8 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.clip.configs import VARIANTS
-from zoo.clip.data import ClipDataModule
+from zoo.clip.preprocessing import MEAN, STD
 from zoo.shared.bench import Case, Setting, Side, import_peer
 
 _COUNTED = 64  # samples in a batch and in a timed call
@@ -60,7 +62,7 @@ def prepare_data(side: Side, setting: Setting) -> Case:
         found = {}
         for images, tokens in itertools.islice(batches, count // _COUNTED):
             for image, ids in zip(images, tokens, strict=True):
-                found[tuple(ids.tolist())] = image.mean((1, 2))
+                found[tuple(ids.tolist())] = image.mean((1, 2)) * torch.tensor(STD) + torch.tensor(MEAN)
         keys = sorted(found)
         return {"ids": torch.tensor(keys), "colours": torch.stack([found[key] for key in keys])}
 
@@ -72,6 +74,8 @@ def prepare_data(side: Side, setting: Setting) -> Case:
 
 def zoo_batches(folder: Path, config: Any, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and ids as our training takes them, epoch after epoch."""
+    from zoo.clip.data import ClipDataModule  # deferred: it brings Lightning
+
     data = ClipDataModule(config=config, source=f"{folder}/*.tar", batch_size=_COUNTED, held_out=0.0)
     data.setup("fit")
     while True:
@@ -84,6 +88,8 @@ def open_clip_batches(folder: Path, config: Any, count: int) -> Iterator[tuple[T
     """Images and ids as open_clip's training takes them, epoch after epoch."""
     open_clip = import_peer("open_clip", package="open_clip_torch")
     data = import_peer("open_clip_train.data", package="open_clip_torch")
+    # Its grouping fails on the empty mark that webdataset 1.0 puts at the end of each tar.
+    data.tar_file_expander = partial(import_module("webdataset.tariterators").tar_file_expander, eof_value=None)
     settings = argparse.Namespace(
         train_data=f"{folder}/{{00000..00001}}.tar", dataset_resampled=False, train_num_samples=count,
         train_data_upsampling_factors=None, seed=0, batch_size=_COUNTED, workers=0, world_size=1,

@@ -109,8 +109,8 @@ _DEBUG = ClipConfig(
     text_width=32, text_depth=2, text_heads=2,
 )  # fmt: skip
 _NANO = ClipConfig(
-    embed_dim=128, image_size=32, vision_width=192, vision_depth=6, vision_heads=3, patch_size=4,
-    text_width=128, text_depth=3, text_heads=2,
+    embed_dim=128, image_size=64, vision="resnet", vision_width=24, vision_depth=(1, 1, 1, 1), vision_heads=12,
+    text_width=128, text_depth=2, text_heads=2,
 )  # fmt: skip
 
 VARIANTS: dict[str, ClipConfig] = {

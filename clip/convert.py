@@ -148,7 +148,7 @@ class OpenAIConverter(ClipConverter):
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
         """Write a state dict; its readers take QuickGELU and heads of width 64 for granted."""
-        config: ClipConfig = model.config
+        config = _config_of(model)
         if config.activation != "quick_gelu" or config.vision.startswith("timm/"):
             raise UserError("OpenAI's format has neither GELU nor timm towers; use `--to open_clip`")
         vision_heads = config.vision_width // (64 if config.vision == "vit" else 2)
@@ -187,7 +187,7 @@ class OpenClipConverter(ClipConverter):
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
         """Write what ``open_clip.create_model_from_pretrained("local-dir:FOLDER")`` loads."""
-        config: ClipConfig = model.config
+        config = _config_of(model)
         write_json(
             folder / "open_clip_config.json",
             {"model_cfg": open_clip_settings(config), "preprocess_cfg": _open_clip_preprocess(preprocessor)},
@@ -217,7 +217,7 @@ class HuggingFaceConverter(ClipConverter):
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
         """Write what ``CLIPModel.from_pretrained`` and ``CLIPProcessor.from_pretrained`` load."""
-        config: ClipConfig = model.config
+        config = _config_of(model)
         if config.vision != "vit":
             raise UserError(f"Hugging Face's CLIP has no {config.vision} image towers; use `--to open_clip`")
         state = self.foreign_state(model)
@@ -226,6 +226,12 @@ class HuggingFaceConverter(ClipConverter):
             preprocessor.save(folder)
             _write_vocabulary(folder)
         return save_tensors(folder / "model.safetensors", state)
+
+
+def _config_of(model: nn.Module) -> ClipConfig:
+    config = model.config
+    assert isinstance(config, ClipConfig)
+    return config
 
 
 def _write_vocabulary(folder: Path) -> None:

@@ -24,7 +24,7 @@ FAMILY = FamilySpec(
         "clip-vit-l-14": 427_616_513,
         "clip-vit-l-14-336": 427_944_193,
         "clip-debug": 1_642_273,
-        "clip-nano": 9_661_953,
+        "clip-nano": 9_756_021,
     },
     default_model="clip-nano",
     model="zoo.clip.model:CLIP",

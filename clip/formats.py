@@ -206,7 +206,8 @@ def _check_pool(name: str, pool: str, path: Path) -> None:
         raise UserError(f"{path} needs the timm model {name!r}, which the installed timm {timm.__version__} lacks")
     if not pool:
         return
-    default, asked = (timm.create_model(name, num_classes=0) for _ in range(2))
+    default: Any = timm.create_model(name, num_classes=0)
+    asked: Any = timm.create_model(name, num_classes=0)
     asked.reset_classifier(0, global_pool=pool)
     # A ViT keeps the name of its pooling, a convolutional net a module that shows it.
     if repr(default) != repr(asked) or _pool_name(default) != _pool_name(asked):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isqrt
+from typing import Any
 
 from zoo.clip.configs import ClipConfig
 from zoo.shared.convert.formats import Recognised
@@ -35,13 +35,12 @@ def _grid(tokens: int, what: str) -> int:
     return side
 
 
-def config_from_shapes(shapes: Shapes, *, activation: str, known: Mapping[str, int] | None = None) -> ClipConfig | None:
-    """Infer every size from shapes under zoo's names.
+def config_from_shapes(shapes: Shapes, *, activation: str) -> ClipConfig | None:
+    """Infer every size from shapes under zoo's names; heads are width / 64, as in the paper.
 
     Args:
         shapes: Name to shape.
         activation: Shapes do not say it.
-        known: Heads that are known: ``vision_heads``, ``text_heads``. Others are width / 64, as in the paper.
 
     Returns:
         The config; None if the shapes are not those of a CLIP model.
@@ -49,43 +48,39 @@ def config_from_shapes(shapes: Shapes, *, activation: str, known: Mapping[str, i
     Raises:
         UserError: They are, but of one that zoo does not have.
     """
-    known = known or {}
     tokens, positions = shapes.get("text.tokens.weight", ()), shapes.get("text.positions", ())
     projection = shapes.get("text.projection", ())
     if len(tokens) != 2 or len(positions) != 2 or len(projection) != 2:
         return None
-    common = {
+    common: dict[str, Any] = {
         "embed_dim": projection[1],
         "text_width": tokens[1],
         "text_depth": _depth(shapes, "text.transformer.blocks."),
         "context": positions[0],
         "vocab_size": tokens[0],
+        "text_heads": _heads(tokens[1], "text"),
+        "activation": activation,
     }
     patch, grid = shapes.get("vision.patch.weight", ()), shapes.get("vision.positions", ())
     first, pool = shapes.get("vision.stages.0.0.conv1.weight", ()), shapes.get("vision.pool.positions", ())
-    heads = {"text_heads": known.get("text_heads") or _heads(tokens[1], "text")}
     if len(first) == 4 and len(pool) == 2:
         depths = tuple(_depth(shapes, f"vision.stages.{stage}.") for stage in range(4))
         return ClipConfig(
             vision="resnet",
-            activation=activation,
             image_size=32 * _grid(pool[0], "positions of the attention pool"),
             vision_width=first[0],
             vision_depth=(depths[0], depths[1], depths[2], depths[3]),
-            vision_heads=known.get("vision_heads") or first[0] // 2,
+            vision_heads=first[0] // 2,
             **common,
-            **heads,
         )
     if len(patch) == 4 and len(grid) == 2:
         return ClipConfig(
-            activation=activation,
             image_size=patch[2] * _grid(grid[0], "positions"),
             patch_size=patch[2],
             vision_width=patch[0],
             vision_depth=_depth(shapes, "vision.transformer.blocks."),
-            vision_heads=known.get("vision_heads") or _heads(patch[0], "image"),
+            vision_heads=_heads(patch[0], "image"),
             **common,
-            **heads,
         )
     if any(key.startswith("vision.trunk.") for key in shapes):
         raise UserError("the image tower is a timm model whose name is not in the file; give a folder with its config")

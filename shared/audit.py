@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.markup import escape
 
+from zoo.shared.distributed import agree
 from zoo.shared.errors import UserError
 
 
@@ -46,3 +50,32 @@ def stop_on_failure(checks: list[Check]) -> None:
     failed = [f"{c.name}: found {c.found}, expected {c.expected}" for c in checks if not c.passed]
     if failed:
         raise UserError("the audit stopped the run: " + "; ".join(failed) + " (--no-audit goes on all the same)")
+
+
+class AuditBeforeTraining(Callback):
+    """Looks at model and data before the first step; the first of several processes does, and stops them all.
+
+    Args:
+        audit: The family's audit: task and data module to checks.
+        console: Where the checks are shown.
+    """
+
+    def __init__(self, audit: Callable[[Any, Any], list[Check]], console: Console) -> None:
+        self.audit = audit
+        self.console = console
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Run the checks, while the model is still where it was built."""
+        failure: UserError | None = None
+        if trainer.is_global_zero:
+            try:
+                checks = self.audit(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+                show_checks(self.console, checks)
+                stop_on_failure(checks)
+            except UserError as error:
+                failure = error
+        if agree(failure is None):
+            return
+        if failure is None:
+            raise SystemExit(0)  # the first process says why
+        raise failure

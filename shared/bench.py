@@ -12,7 +12,7 @@ import multiprocessing
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from zoo.shared.machine import forget_peak, matmul_rate, peak_memory, seconds, s
 
 Side = Literal["peer", "zoo"]
 SAME, BEST = "same precision", "best against best"
+_HOPELESS = 1.5  # a precision that loses by more is not compiled as well, which takes minutes
 _SHORTEST = 0.02  # seconds; quicker calls are timed several at a time
 
 
@@ -58,10 +59,10 @@ class Mode:
 
 
 PLAIN = Mode()
-ALL_MODES = (
+ALL_MODES = (  # a precision before its compiled form
     PLAIN,
-    Mode(compiled=True),
     Mode(precision="bfloat16"),
+    Mode(compiled=True),
     Mode(precision="bfloat16", compiled=True),
 )
 
@@ -177,6 +178,8 @@ class Result:
         zoo_memory: Peak of a process with zoo only, in MB.
         note: Shapes and lengths.
         tried: Seconds of each mode that a side could choose from.
+        figure: The smallest figure, where there is a bound and no peer.
+        limit: The bound.
     """
 
     row: str
@@ -198,6 +201,8 @@ class Result:
     zoo_memory: float | None = None
     note: str = ""
     tried: Mapping[str, float] = field(default_factory=dict)
+    figure: float | None = None
+    limit: float | None = None
 
     @property
     def reached(self) -> bool | None:
@@ -282,6 +287,9 @@ def fastest(
     """The mode in which a side is quickest, by trying each."""
     times: dict[Mode, float] = {}
     for mode in row.modes:
+        plain = times.get(replace(mode, compiled=False), 0.0)
+        if mode.compiled and plain > _HOPELESS * min(times.values(), default=plain):
+            continue
         progress(f"{row.name}: {side} in {mode}")
         torch.compiler.reset()
         setting = Setting(device=device, mode=mode, best=True)
@@ -440,15 +448,14 @@ def measure_limit(row: Limit, *, repeats: int = 5, quick: bool = False) -> Resul
     """Take the smallest of several figures and hold it against the bound."""
     figures = [row.figure(quick) for _ in range(1 if quick else repeats)]
     found = min(figures)
-    ratio = row.limit / max(found, 1e-9)
     return Result(
         row=row.name,
         what=row.what,
         comparison="limit",
-        ratio=ratio,
+        ratio=row.limit / max(found, 1e-9),
         goal=1.0,
-        low=row.limit / max(*figures, 1e-9),
-        high=ratio,
         unit=row.unit,
-        note=f"{found:.3g} {row.unit} of {row.limit:g} {row.unit}; median {statistics.median(figures):.3g}",
+        figure=found,
+        limit=row.limit,
+        note=f"median {statistics.median(figures):.3g} {row.unit}, largest {max(figures):.3g} {row.unit}",
     )

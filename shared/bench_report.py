@@ -9,60 +9,69 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from zoo.shared.bench import Result
+from zoo.shared.bench import BEST, SAME, Result
 
 
 def as_table(results: Sequence[Result]) -> Table:
     """One line a comparison."""
-    table = Table(title="speed: peer's time over zoo's, of the minima")
-    for heading in ("row", "comparison", "peer", "zoo"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("ratio", "rounds", "goal", "floor", "memory", "rate"):
-        table.add_column(heading, justify="right")
+    table = Table(title="peer's time over zoo's, of the minima", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("row", no_wrap=True)
+    table.add_column("precision", no_wrap=True)
+    for heading in ("ratio", "rounds", "goal", "floor", "MB", "peer's MB", "rate"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         table.add_row(
-            result.row, result.comparison, result.peer, result.zoo, _ratio(result), _rounds(result),
-            "" if result.goal is None else f"{result.goal:g}x",
+            result.row,
+            {SAME: "same", BEST: "best"}.get(result.comparison, ""),
+            _ratio(result),
+            _rounds(result),
+            _goal(result),
             "" if result.floor is None else f"{result.floor:.0%}",
-            _memory(result), _rate(result),
-        )  # fmt: skip
+            _megabytes(result.zoo_memory),
+            _megabytes(result.peer_memory),
+            "" if result.rate is None else f"{result.rate:,.3g}/s",
+        )
     return table
 
 
 def _ratio(result: Result) -> str:
-    if result.comparison == "limit":
-        return result.note.partition(";")[0]
-    mark = {True: " [green]✓[/]", False: " [red]✗[/]", None: ""}[result.reached]
-    return f"{result.ratio:.2f}x{mark}"
+    figure = f"{result.figure:.3g} {result.unit}" if result.figure is not None else f"{result.ratio:.2f}x"
+    return figure + {True: " [green]✓[/]", False: " [red]✗[/]", None: "  "}[result.reached]
 
 
 def _rounds(result: Result) -> str:
-    if result.low is None or result.high is None or result.comparison == "limit":
+    if result.low is None or result.high is None:
         return ""
     return f"{result.low:.2f}–{result.high:.2f}"
 
 
-def _memory(result: Result) -> str:
-    if result.peer_memory is None or result.zoo_memory is None:
-        return ""
-    return f"{result.zoo_memory:,.0f} / {result.peer_memory:,.0f} MB"
+def _goal(result: Result) -> str:
+    if result.limit is not None:
+        return f"< {result.limit:g} {result.unit}"
+    return "" if result.goal is None else f"{result.goal:g}x"
 
 
-def _rate(result: Result) -> str:
-    return "" if result.rate is None else f"{result.rate:,.4g} {result.unit}/s"
+def _megabytes(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
 
 
 def show(console: Console, results: Sequence[Result], machine: Mapping[str, Any]) -> None:
     """Print the table, what the rows are, and the machine."""
     console.print(as_table(results))
     for row in dict.fromkeys(result.row for result in results):
-        first = next(result for result in results if result.row == row)
-        note = f" ({first.note})" if first.note and first.comparison != "limit" else ""
-        console.print(f"{row}: {first.what}{note}", highlight=False, markup=False)
-    console.print("memory: peak of a process that holds one side only, zoo / peer", highlight=False)
+        of_row = [result for result in results if result.row == row]
+        note = f" ({of_row[0].note})" if of_row[0].note else ""
+        console.print(f"{row}: {of_row[0].what}{note}", highlight=False, markup=False)
+        for result in of_row:
+            if result.peer:
+                modes = f"  {result.comparison}: {result.peer} / zoo ({result.zoo})"
+                console.print(f"{modes}, results differ by {result.difference:.1g}", highlight=False, markup=False)
+    console.print("floor: matmul operations over this machine's measured rate, over zoo's time", highlight=False)
+    console.print("MB: peak of a process that holds one side only", highlight=False)
     for name, values in machine.items():
         shown = ", ".join(f"{key} {value}" for key, value in values.items())
         console.print(f"{name}: {shown}", highlight=False, markup=False)
@@ -83,7 +92,7 @@ def plot(results: Sequence[Result], path: str | Path, *, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [result for result in results if result.comparison != "limit"]
+    shown = [result for result in results if result.limit is None]
     figure = Figure(figsize=(9, 1.6 + 0.42 * max(1, len(shown))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

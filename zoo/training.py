@@ -19,9 +19,12 @@ import zoo
 from zoo.factory import build_model, checked
 from zoo.registry import FamilySpec, canonical, family_of, resolve
 from zoo.settings import build_parser, choose, parse_overrides
-from zoo.shared.audit import show_checks, stop_on_failure
+from zoo.shared.audit import AuditBeforeTraining
+from zoo.shared.batch_norm import SyncedBatchNorm
+from zoo.shared.distributed import agree, first_process
 from zoo.shared.errors import UserError
-from zoo.shared.runs.callbacks import GracefulInterrupt, ResumeLog, StepProgress, Throughput
+from zoo.shared.runs.callbacks import GracefulInterrupt, ResumeLog, SameFolder, StepProgress, Throughput
+from zoo.shared.runs.card import model_card
 from zoo.shared.runs.checkpoints import AtomicCheckpointIO, RandomState, checkpoint_every, newest_checkpoint
 from zoo.shared.runs.csv_log import AppendingCSVLogger
 from zoo.shared.runs.folder import RunFolder
@@ -78,7 +81,7 @@ def train(
 
 def start_run(name: str, settings: dict[str, Any]) -> RunResult:
     """Start a run from complete settings (see :mod:`zoo.settings`), and those to compare with it."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not first_process())
     config_of(family_of(name), settings)  # wrong sizes are said before a folder is made
     run = RunFolder.create(canonical(name), settings.pop("out", None))
     run.write_config({"name": name, **settings})
@@ -87,7 +90,7 @@ def start_run(name: str, settings: dict[str, Any]) -> RunResult:
 
 def resume_run(folder: str | Path, overrides: dict[str, Any]) -> RunResult:
     """Continue an interrupted run to the same weights that it would have had."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not first_process())
     run = RunFolder.existing(folder)
     settings = run.read_config()
     name = settings.pop("name")
@@ -126,7 +129,7 @@ def run_and_compare(
     reports = {name: result.report}
     for label, changes in others.items():
         other = RunFolder(run.path / "compare" / label)
-        again = resume and other.config.is_file()
+        again = agree(resume and other.config.is_file())
         merged = parse_overrides(build_parser(spec, name, {}), {**merge(settings, changes), "compare": {}, "out": None})
         merged.pop("out", None)
         if not again:
@@ -134,7 +137,7 @@ def run_and_compare(
             other.write_config({"name": name, **merged})
         console.print(f"\n[bold]compare: {label}[/]")
         reports[label] = train_once(console, other, name, merged, resume=again).report
-    if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+    if not first_process():
         return result
     show_reports(Console(), reports)
     for picture in result.report.pictures:
@@ -165,13 +168,11 @@ def train_once(console: Console, run: RunFolder, name: str, settings: dict[str, 
     datamodule = target(config=config, seed=settings["seed"], **checked(target.__init__, "data", settings["data"]))
 
     interrupt, throughput = GracefulInterrupt(run.checkpoints), Throughput()
-    trainer = build_trainer(run, settings, console, [interrupt, throughput])
+    callbacks = [SameFolder(run), interrupt, throughput]
+    if settings["audit"] and spec.audit and not resume:
+        callbacks.append(AuditBeforeTraining(resolve(spec.audit), console))
+    trainer = build_trainer(run, settings, console, callbacks)
     checkpoint = newest_checkpoint(run.checkpoints) if resume else None
-    if settings["audit"] and spec.audit and not resume and trainer.is_global_zero:
-        datamodule.setup("fit")
-        checks = resolve(spec.audit)(task, datamodule)
-        show_checks(console, checks)
-        stop_on_failure(checks)
 
     with warnings.catch_warnings():
         for category, pattern in QUIET:
@@ -222,7 +223,7 @@ def build_trainer(run: RunFolder, settings: dict[str, Any], console: Console, ca
                 AppendingCSVLogger(run.rows),
                 TensorBoardLogger(run.path, name="", version="tensorboard"),
             ],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *([SyncedBatchNorm()] if arguments.get("sync_batchnorm") else [])],
             default_root_dir=run.path,
             use_distributed_sampler=False,
         )
@@ -271,13 +272,15 @@ def model_card_of(
     spec: FamilySpec, name: str, settings: dict[str, Any], metrics: dict[str, Any], report: Report
 ) -> str:
     """The README.md of a run's weights."""
-    from zoo.shared.runs.card import model_card
-
     return model_card(
-        name=name, family=spec.title, paper=spec.paper, data=str(settings["data"].get("source", "")),
-        recipe={key: settings[key] for key in ("task", "data")}, title=report.title,
-        figures={f.name: f.show(f.value) for f in report.figures}, parameters=metrics["parameters"],
-    )  # fmt: skip
+        name=name,
+        family=spec.title,
+        paper=spec.paper,
+        parameters=metrics["parameters"],
+        data=f"{settings['data'].get('source', '')}; figures on {report.title}",
+        recipe={key: settings[key] for key in ("task", "data")},
+        figures={figure.name: figure.show(figure.value) for figure in report.figures},
+    )
 
 
 def hardware() -> dict[str, Any]:

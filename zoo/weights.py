@@ -327,12 +327,13 @@ def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def _write_own(spec: FamilySpec, model: nn.Module, preprocessor: Any | None, folder: Path) -> None:
+    config: Any = model.config
     settings = {
         "format": "zoo",
         "zoo_version": zoo.__version__,
         "family": spec.name,
-        "model": name_of(spec, model.config),
-        "config": dataclasses.asdict(model.config),
+        "model": name_of(spec, config),
+        "config": dataclasses.asdict(config),
     }
     state = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
     save_tensors(folder / WEIGHTS_FILE, state, {"zoo": settings})

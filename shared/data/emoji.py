@@ -203,11 +203,11 @@ class EmojiSource:
             return tuple(plain)
         label, short = CATEGORIES[category]
         sub = _categories()[_hex(self.emoji[i])]["subcategory"].replace("-", " ").replace("&", "and")
-        described = []
+        described = [label, f"{label}, {sub}"]
         for name in plain:
-            described += [f"{name}, {label}", f"{label}: {name}", f"{short}: {name}", f"{name}, {sub}"]
-        # As many captions without the category as with it, so that the words of the name stay decisive.
-        return tuple(plain * 4 + described)
+            described += [f"{name}, {label}", f"{label}: {name}", f"{short}: {name}", f"{name}, {sub}, {label}"]
+            described += [f"a picture of {label}: {name}"]
+        return tuple(plain + described)
 
 
 def without_category_words(text: str) -> str:

@@ -8,16 +8,37 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from zoo.shared.distributed import agree, world_size
 from zoo.shared.runs.csv_log import AppendingCSVLogger
+from zoo.shared.runs.folder import RunFolder
 from zoo.shared.runs.plan import planned_steps
+
+
+class SameFolder(Callback):
+    """Tells all processes the first one's run folder, whose name holds the time.
+
+    Args:
+        run: The folder, which moves.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Move to where the first process is."""
+        self.run.move(agree(self.run.path))
 
 
 class GracefulInterrupt(Callback):
     """Turns Ctrl-C into: finish the step, save a checkpoint, stop. A second Ctrl-C stops at once.
+
+    Several processes hear the signal in different steps, or one alone hears it, so they ask each other after every
+    step, over the network and not through the accelerator, which would have to finish its work first.
 
     Args:
         folder: Where the checkpoint goes.
@@ -28,9 +49,11 @@ class GracefulInterrupt(Callback):
         self.asked = False
         self.saved: Path | None = None
         self._before: Any = None
+        self._group: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signal."""
+        self._group = torch.distributed.new_group(backend="gloo") if world_size() > 1 else None
         try:
             self._before = signal.signal(signal.SIGINT, self._ask)
         except ValueError:  # not the main thread, which alone may set handlers
@@ -43,12 +66,20 @@ class GracefulInterrupt(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save and stop when asked to."""
-        if not self.asked:
+        if not self._anybody_asked():
             return
+        self.asked = True
         path = self.folder / f"{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path)
         self.saved = path
         raise KeyboardInterrupt
+
+    def _anybody_asked(self) -> bool:
+        if self._group is None:
+            return self.asked
+        asked = torch.tensor(float(self.asked))
+        torch.distributed.all_reduce(asked, group=self._group)
+        return bool(asked)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signal back."""

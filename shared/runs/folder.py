@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from zoo.shared.distributed import first_process
 from zoo.shared.errors import UserError
 from zoo.shared.files import check_writable, read_json, write_json, write_text
 
@@ -22,6 +23,10 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.move(path)
+
+    def move(self, path: str | Path) -> None:
+        """Write to ``path`` from now on."""
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.json"
@@ -38,9 +43,14 @@ class RunFolder:
             model: Name of the model, which names the folder when ``out`` is None.
             out: The folder to use.
 
+        Only the first of several processes makes it; the others get the path from
+        :class:`zoo.shared.runs.callbacks.SameFolder`.
+
         Raises:
             UserError: ``out`` holds a run already, or cannot be written.
         """
+        if not first_process():
+            return cls(out or RUNS / model)
         if out is None:
             stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
             path = RUNS / model / stamp
@@ -70,7 +80,9 @@ class RunFolder:
         return run
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write everything that is needed to repeat the run."""
+        """Write everything that is needed to repeat the run; the first process does."""
+        if not first_process():
+            return
         write_text(self.config, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> dict[str, Any]:

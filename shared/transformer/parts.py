@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class QuickGELU(nn.Module):
-    """``x * sigmoid(1.702 x)``, the approximation that OpenAI's CLIP was trained with."""
+    """``x * sigmoid(1.702 x)``, the approximation that OpenAI's CLIP was trained with.
+
+    It is written as ``silu(1.702 x) / 1.702``, which keeps one tensor for the backward pass instead of two.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply elementwise to any shape."""
-        return x * torch.sigmoid(1.702 * x)
+        return F.silu(1.702 * x) * (1 / 1.702)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

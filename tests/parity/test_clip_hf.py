@@ -108,7 +108,7 @@ def test_there_and_back(sizes: dict, act: str, tmp_path: Path) -> None:
 def test_the_export_is_ready_for_the_processor(tmp_path: Path) -> None:
     from PIL import Image
 
-    model = zoo.create_model("clip-nano").eval()
+    model = zoo.create_model("clip-debug").eval()
     zoo.save_weights(model, tmp_path / "out", "hf")
     processor = transformers.CLIPProcessor.from_pretrained(tmp_path / "out")
     image = Image.effect_noise((50, 40), 60).convert("RGB")

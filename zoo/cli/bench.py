@@ -87,7 +87,10 @@ def run(chosen: list[Row | Limit], args: argparse.Namespace) -> int:
             say(row.name)
             results.append(measure_limit(row, repeats=args.repeats, quick=args.quick))
         else:
-            results += measure(row, repeats=args.repeats, device=args.device, quick=args.quick, progress=say)
+            found = measure(row, repeats=args.repeats, device=args.device, quick=args.quick, progress=say)
+            for result in found:  # rows take minutes, so what is known is said at once
+                say(f"{result.row}, {result.comparison}: {result.ratio:.2f}x")
+            results += found
     machine = {
         "hardware": hardware(args.device),
         "versions": versions("paper-zoo", "torch", "open_clip_torch", "webdataset", "transformers", "numpy", "pillow"),

@@ -1,0 +1,113 @@
+"""Every command and the Python of the README run, on small stand-ins for what a reader has."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo.cli import main
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+FAST = ["--trainer.max_steps", "2", "--trainer.max_epochs", "-1", "--trainer.accelerator", "cpu", "--compare", "{}"]
+
+# open_clip's default bfloat16 and transformers' loaders warn of their own future.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if line.startswith("zoo ")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with pictures, pairs and weights, in which the commands are run."""
+    folder = tmp_path_factory.mktemp("reader")
+    drawn = zoo.create_datamodule("clip-debug", source="shapes").train_source
+    for kind in ("photos/red", "photos/blue", "pairs"):
+        (folder / kind).mkdir(parents=True)
+    for i in range(24):
+        drawn.image(i).resize((60, 50)).save(folder / "photos" / ("red", "blue")[i % 2] / f"{i}.png")
+    drawn.image(0).save(folder / "photo.jpg")
+    write_tar(folder / "pairs" / "00000.tar", drawn)
+    model = zoo.create_model("clip-debug")
+    zoo.save_weights(model, folder / "weights")
+    zoo.save_weights(model, folder / "hub", format="hf")
+    yield folder
+
+
+def write_tar(path: Path, source) -> None:  # noqa: ANN001
+    import io
+    import tarfile
+
+    with tarfile.open(path, "w") as tar:
+        for i in range(64):
+            image = io.BytesIO()
+            source.image(i).save(image, "PNG")
+            for suffix, data in (("png", image.getvalue()), ("txt", source.title(i).encode())):
+                info = tarfile.TarInfo(f"{i:05}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def stand_in(line: str, place: Path) -> list[str]:
+    """The words of a README line with what a reader has replaced by what the test has, and cut short."""
+    line = line.replace("hf:openai/clip-vit-base-patch32", str(place / "hub"))
+    line = line.replace("runs/clip-nano/DATE/weights", str(place / "weights"))
+    line = line.replace("{00000..00099}.tar", "00000.tar").replace("--trainer.devices 8", "--trainer.devices 1")
+    words = shlex.split(line)[1:]
+    if words[0] == "train":
+        words += [*FAST, "--out", str(place / f"run-{abs(hash(line))}"), "--data.batch_size", "16"]
+        words += ["--trainer.precision", "32-true"]
+        if "clip-vit-b-32" in words:  # the real size takes a minute to save
+            words += ["--model.vision_depth", "1", "--model.text_depth", "1", "--model.image_size", "64", "--no-audit"]
+        words += ["--data.workers", "0"]
+    elif words[0] in ("classify", "search"):
+        words += ["--weights", str(place / "weights")]
+    elif words[0] == "eval":
+        words += ["--benchmark", "retrieval"]
+    return words
+
+
+@pytest.mark.parametrize("line", commands())
+def test_readme_command(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    assert main(stand_in(line, place)) == 0
+
+
+def test_readme_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save("cat.jpg")
+    Image.fromarray(np.full((40, 30, 3), 255, np.uint8)).save("dog.jpg")
+    original = zoo.train
+
+    def briefly(name: str, **settings) -> object:  # noqa: ANN003
+        settings["trainer"] = {"max_steps": 2, "accelerator": "cpu"}
+        return original(name, recipe="smoke", out="from-python", **settings)
+
+    monkeypatch.setattr(zoo, "train", briefly)
+    (code,) = blocks("python")
+    code = code.replace('zoo.create_model("clip-vit-b-32", weights="openai")', 'zoo.load("hub")')
+    code = code.replace('zoo.create_preprocessor("clip-vit-b-32")', 'zoo.create_preprocessor("hub")')
+    with torch.no_grad():
+        exec(compile(code, "README.md", "exec"), {})
+    assert (place / "for-transformers" / "model.safetensors").exists()
+    assert (place / "out" / "open_clip_config.json").exists()
+    run = place / "from-python"
+    assert (run / "weights" / "model.safetensors").exists()
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(commands()) >= 6
