@@ -29,12 +29,18 @@ _DECAY = 0.2
 def rows() -> list[Row | Limit]:
     """CLIP's rows."""
     made: list[Row | Limit] = []
-    for name, model, texts, batch in (
+    train: tuple[tuple[str, str, Texts, int], ...] = (
         ("clip-train", "clip-vit-b-32", "emoji", 16),
         ("clip-train-full", "clip-vit-b-32", "full", 16),
         ("clip-train-nano", "clip-nano", "emoji", 64),
         ("clip-train-nano-full", "clip-nano", "full", 64),
-    ):
+    )
+    encode: tuple[tuple[str, str, Texts, int, float], ...] = (
+        ("clip-encode-image", "image", "full", 16, 1.2),
+        ("clip-encode-text", "text", "emoji", 64, 1.3),
+        ("clip-encode-text-full", "text", "full", 16, 1.3),
+    )
+    for name, model, texts, batch in train:
         made.append(
             Row(
                 name=name,
@@ -46,11 +52,7 @@ def rows() -> list[Row | Limit]:
                 tolerance=1e-3,  # of the losses of two steps: Adam's first step magnifies rounding
             )
         )
-    for name, part, texts, batch, goal in (
-        ("clip-encode-image", "image", "full", 16, 1.2),
-        ("clip-encode-text", "text", "emoji", 64, 1.3),
-        ("clip-encode-text-full", "text", "full", 16, 1.3),
-    ):
+    for name, part, texts, batch, goal in encode:
         made.append(
             Row(
                 name=name,
@@ -165,6 +167,7 @@ def prepare_train(side: Side, setting: Setting, *, model: str, texts: Texts, bat
     images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1)).to(setting.device)
     tokens = tokens.to(setting.device)
     forward: Callable[[], Tensor]
+    optimizer: torch.optim.Optimizer
     if side == "zoo":
         from zoo.clip.task import ClipTask  # deferred: `zoo bench --list` need not wait for Lightning
 
@@ -202,7 +205,8 @@ def prepare_train(side: Side, setting: Setting, *, model: str, texts: Texts, bat
 
 def open_clip_optimizer(model: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
     """AdamW over the groups of open_clip's own training; fused where the side may choose."""
-    plain, decayed = [], []
+    plain: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         exempt = parameter.ndim < 2 or "bn" in name or "ln" in name or "bias" in name or "logit_scale" in name
         (plain if exempt else decayed).append(parameter)

@@ -18,6 +18,8 @@ from zoo.shared.data.datamodule import Item, KeyedDataModule, KeyedDataset, coll
 from zoo.shared.data.images import BadSample
 from zoo.shared.data.order import GlobalBatchSampler
 from zoo.shared.data.pairs import PairSource, PairView, check_pairs, duplicates, split_by_concept
+from zoo.shared.data.sources import is_remote
+from zoo.shared.data.streams import PairStream, StreamedItems
 from zoo.shared.errors import UserError
 
 LongText = Literal["truncate", "error"]
@@ -34,7 +36,9 @@ class ClipDataModule(KeyedDataModule):
         config: Shapes of the model: image size and context.
         source: ``emoji``, ``shapes`` (drawn on the spot, for tests), or a path: a table (CSV, TSV, JSONL, parquet)
             of image paths and captions, img2dataset's
-            output folder, WebDataset tars (``data/{000..009}.tar`` or ``data/*.tar``), or a folder of images.
+            output folder, WebDataset tars (``data/{000..009}.tar`` or ``data/*.tar``), a folder of images, or a stream
+            of tars (``https://HOST/{000..009}.tar``, ``pipe:COMMAND``; see :mod:`zoo.shared.data.streams`).
+        stream_pairs: Pairs that make an epoch of a stream, which has no length of its own and holds nothing out.
         image_column: Column of a table that holds image paths; found by itself when it has a usual name.
         caption_column: Column of a table that holds captions; found by itself when it has a usual name.
         batch_size: Samples in a batch of all processes together.
@@ -59,6 +63,7 @@ class ClipDataModule(KeyedDataModule):
         *,
         config: ClipConfig,
         source: str = "emoji",
+        stream_pairs: int | None = None,
         image_column: str | None = None,
         caption_column: str | None = None,
         batch_size: int = 256,
@@ -85,7 +90,14 @@ class ClipDataModule(KeyedDataModule):
         if long_text not in ("truncate", "error"):
             raise UserError(f"long_text must be truncate or error, not {long_text!r}")
         self.config = config
+        if is_remote(source) != bool(stream_pairs):
+            raise UserError(
+                "a stream has no length: give --data.stream_pairs N, the pairs that make an epoch"
+                if is_remote(source)
+                else f"stream_pairs is for streams, whose length is not known; {source} has a length of its own"
+            )
         self.source = source
+        self.stream_pairs = stream_pairs
         self.image_column = image_column
         self.caption_column = caption_column
         self.held_out = held_out
@@ -98,12 +110,13 @@ class ClipDataModule(KeyedDataModule):
         # Large enough that a crop of the least allowed area is rarely enlarged.
         self.canvas = math.ceil(config.image_size * min(2.0, max(1.15, scale[0] ** -0.5)))
 
-    def open(self) -> tuple[PairReader, PairReader | None]:
+    def open(self) -> tuple[PairReader | StreamedPairReader, PairReader | None]:
         """Open the source and split it."""
         pairs = self._open_source()
         if not len(pairs):
             raise UserError(f"{self.source} has no pairs of image and caption")
-        train, held_out = split_by_concept(pairs, held_out=self.held_out, seed=self.seed)
+        share = 0.0 if self.stream_pairs else self.held_out
+        train, held_out = split_by_concept(pairs, held_out=share, seed=self.seed)
         self._train = PairView(pairs, indices=train)
         self._held_out = PairView(pairs, indices=held_out, name=f"{pairs.name} (held out)")
         trained = PairReader(
@@ -113,6 +126,8 @@ class ClipDataModule(KeyedDataModule):
             long_text=self.long_text,
             augment=Augment(self.scale, self.ratio, self.flip),
         )
+        if isinstance(pairs, PairStream):
+            return StreamedPairReader(trained, stream=pairs, size=self.stream_pairs or 0), None
         side = self.config.image_size
         scored = PairReader(self._held_out, side=side, config=self.config, long_text=self.long_text, augment=None)
         return trained, scored if held_out else None
@@ -127,6 +142,7 @@ class ClipDataModule(KeyedDataModule):
             caption_column=self.caption_column,
             languages=self.languages,
             category_words=self.category_words,
+            seed=self.seed,
             progress=log.info,
         )
 
@@ -250,15 +266,19 @@ class PairReader:
 
     def read(self, index: int, rng: np.random.Generator) -> Item:
         """Canvas ``(3, side, side)`` bytes, box, flip and tokens ``(T,)``."""
-        image = self.source.image(index)
+        return self.prepare(self.source, index, rng)
+
+    def prepare(self, source: PairSource, index: int, rng: np.random.Generator) -> Item:
+        """The same for a sample of any source."""
+        image = source.image(index)
         side = float(self.side)
         if self.augment is None:
-            text, box, flip = self.source.title(index), (0.0, 0.0, side, side), False
+            text, box, flip = source.title(index), (0.0, 0.0, side, side), False
             canvas = square(image, side=self.side, at=0.5)
         else:
             # All draws happen for every sample, so that no setting shifts what another one draws.
             at, mirror, choice = rng.random(3)
-            captions = self.source.captions(index)
+            captions = source.captions(index)
             if not captions:
                 raise BadSample("has no caption")
             text = captions[int(choice * len(captions))]
@@ -269,14 +289,53 @@ class PairReader:
             "image": torch.from_numpy(np.array(canvas)).permute(2, 0, 1),
             "box": torch.tensor(box),
             "flip": flip,
-            "tokens": self._tokens(text, index),
+            "tokens": self._tokens(text, source.id(index)),
         }
 
-    def _tokens(self, text: str, index: int) -> Tensor:
+    def _tokens(self, text: str, name: str) -> Tensor:
         try:
             return _tokens(text, self.context, self.long_text)
         except UserError as error:
-            raise UserError(f"{self.id(index)}: {error}") from error
+            raise UserError(f"{name}: {error}") from error
+
+
+class StreamedPairReader:
+    """Prepares the pairs of a stream; read by number, its first pairs stand for all of them.
+
+    Args:
+        reader: Prepares a pair.
+        stream: The pairs.
+        size: Pairs that make an epoch.
+    """
+
+    def __init__(self, reader: PairReader, *, stream: PairStream, size: int) -> None:
+        self.reader = reader
+        self.pairs = stream
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def id(self, index: int) -> str:
+        """What a person recognises the sample by."""
+        return self.reader.id(index % len(self.reader))
+
+    def read(self, index: int, rng: np.random.Generator) -> Item:
+        """As :meth:`PairReader.read`."""
+        return self.reader.read(index % len(self.reader), rng)
+
+    def stream(self, *, rank: int, world_size: int) -> StreamedItems:
+        """The items of one process."""
+        return StreamedItems(
+            self.pairs,
+            read=self.prepare_one,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def prepare_one(self, pairs: PairSource, rng: np.random.Generator) -> Item:
+        """The item of a source with one pair."""
+        return self.reader.prepare(pairs, 0, rng)
 
 
 def square(image: Image.Image, *, side: int, at: float) -> Image.Image:

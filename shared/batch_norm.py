@@ -1,36 +1,48 @@
-"""Batch normalisation over the batches of all processes, on processors too, where PyTorch's refuses."""
+"""Batch normalisation over the batches of all processes, on processors too, where PyTorch's layer refuses."""
 
 from __future__ import annotations
 
 import torch
 from lightning.pytorch.plugins import TorchSyncBatchNorm
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from zoo.shared.distributed import total, world_size
 
 
 class SyncedBatchNorm(TorchSyncBatchNorm):
-    """Lightning's plugin behind ``--trainer.sync_batchnorm true``, with layers that run on processors as well."""
+    """Lightning's plugin behind ``--trainer.sync_batchnorm true``, for processes that talk over gloo as well."""
+
+    def __init__(self) -> None:
+        self.classes: dict[BatchNorm, type] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Exchange the layers of ``model``, keeping their parameters and statistics."""
-        model = super().apply(model)
+        """Exchange the layers of ``model`` for synchronised ones; parameters and statistics stay."""
+        if torch.distributed.get_backend() == "nccl":
+            return super().apply(model)
         for module in model.modules():
-            if type(module) is nn.SyncBatchNorm:
-                module.__class__ = AnywhereSyncBatchNorm
+            if isinstance(module, BatchNorm):
+                self.classes[module] = type(module)
+                module.__class__ = GlooBatchNorm
         return model
 
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Put the layers back."""
+        for module, kind in self.classes.items():
+            module.__class__ = kind
+        self.classes.clear()
+        return super().revert(model)
 
-class AnywhereSyncBatchNorm(nn.SyncBatchNorm):
-    """PyTorch's layer on accelerators; on a processor the same by two sums over all processes."""
+
+class GlooBatchNorm(BatchNorm):
+    """Normalises by mean and variance over all processes, which are two sums over them.
+
+    Not a ``SyncBatchNorm``: DistributedDataParallel refuses those on a processor.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(B, C, ...)`` by mean and variance of all processes' batches.
-
-        Args:
-            x: This process's part, of the same shape as the others'.
-        """
-        if x.device.type != "cpu" or not self.training or world_size() == 1:
+        """Normalise this process's part ``(B, C, ...)``, which is as large as the others'."""
+        if not self.training or world_size() == 1:
             return super().forward(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
@@ -48,5 +60,8 @@ class AnywhereSyncBatchNorm(nn.SyncBatchNorm):
             return
         self.num_batches_tracked += 1
         weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, weight)
-        self.running_var.lerp_(variance, weight)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), weight)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Any number of axes after the channels."""

@@ -277,8 +277,17 @@ def measure(
         for side in sides:
             chosen[side] = fastest(row, side, device=device, tried=tried, progress=progress)
         progress(f"{row.name}: {BEST}")
-        results.append(compare(row, BEST, **chosen, tried=tried, **options))  # type: ignore[arg-type]
+        best = compare(row, BEST, **chosen, tried=tried, **options)  # type: ignore[arg-type]
+        results.append(replace(best, floor=floor_of(results[0], best, chosen["zoo"])))
     return results
+
+
+def floor_of(same: Result, best: Result, setting: Setting) -> float | None:
+    """The share of the floor in another mode: compiled code cannot be counted, but does the same operations."""
+    if same.floor is None or same.zoo_seconds is None or best.zoo_seconds is None:
+        return None
+    faster = rate_of(setting.mode.precision, setting.device) / rate_of(PLAIN.precision, setting.device)
+    return same.floor * same.zoo_seconds / best.zoo_seconds / faster
 
 
 def fastest(
@@ -297,7 +306,7 @@ def fastest(
         try:
             case.call()
             case.call()
-            times[mode] = min(seconds(case.call, device=device) for _ in range(2))
+            times[mode] = min(seconds(case.call, device=device) for _ in range(5))
         except Exception as error:  # no compiler, or a kernel that this machine lacks
             if not mode.compiled:
                 raise
@@ -391,11 +400,12 @@ def in_turns(
         peer()
         zoo()
     synchronise(device)
-    quickest = min(seconds(peer, device=device), seconds(zoo, device=device))
-    times = max(1, math.ceil(_SHORTEST / max(quickest, 1e-9)))
-    return [
-        (seconds(peer, device=device, times=times), seconds(zoo, device=device, times=times)) for _ in range(repeats)
-    ]
+    calls = [(call, math.ceil(_SHORTEST / max(seconds(call, device=device), _SHORTEST / 1000))) for call in (peer, zoo)]
+    rounds = []
+    for _ in range(repeats):
+        theirs, ours = (seconds(call, device=device, times=times) for call, times in calls)
+        rounds.append((theirs, ours))
+    return rounds
 
 
 def count_operations(call: Callable[[], object]) -> float:
@@ -426,10 +436,12 @@ def peak_of(row: Row, side: Side, setting: Setting) -> float:
     child = context.Process(target=_report_peak, args=(row, side, setting, torch.get_num_threads(), sender))
     child.start()
     sender.close()
+    while child.is_alive() and not receiver.poll(0.1):
+        pass
     try:
-        return float(receiver.recv())
+        return float(receiver.recv()) if receiver.poll() else math.nan  # it was ended, most likely for want of memory
     except EOFError:
-        return math.nan  # the process was ended, most likely for want of memory
+        return math.nan
     finally:
         child.join()
 

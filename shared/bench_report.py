@@ -20,8 +20,8 @@ def as_table(results: Sequence[Result]) -> Table:
     """One line a comparison."""
     table = Table(title="peer's time over zoo's, of the minima", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("row", no_wrap=True)
-    table.add_column("precision", no_wrap=True)
-    for heading in ("ratio", "rounds", "goal", "floor", "MB", "peer's MB", "rate"):
+    table.add_column("", no_wrap=True)
+    for heading in ("ratio", "rounds", "goal", "floor", "MB", "peer's"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         table.add_row(
@@ -33,7 +33,6 @@ def as_table(results: Sequence[Result]) -> Table:
             "" if result.floor is None else f"{result.floor:.0%}",
             _megabytes(result.zoo_memory),
             _megabytes(result.peer_memory),
-            "" if result.rate is None else f"{result.rate:,.3g}/s",
         )
     return table
 

@@ -25,7 +25,13 @@ from zoo.shared.distributed import agree, first_process
 from zoo.shared.errors import UserError
 from zoo.shared.runs.callbacks import GracefulInterrupt, ResumeLog, SameFolder, StepProgress, Throughput
 from zoo.shared.runs.card import model_card
-from zoo.shared.runs.checkpoints import AtomicCheckpointIO, RandomState, checkpoint_every, newest_checkpoint
+from zoo.shared.runs.checkpoints import (
+    AtomicCheckpointIO,
+    ModelIdentity,
+    RandomState,
+    checkpoint_every,
+    newest_checkpoint,
+)
 from zoo.shared.runs.csv_log import AppendingCSVLogger
 from zoo.shared.runs.folder import RunFolder
 from zoo.shared.runs.report import Report, show_reports
@@ -168,7 +174,7 @@ def train_once(console: Console, run: RunFolder, name: str, settings: dict[str, 
     datamodule = target(config=config, seed=settings["seed"], **checked(target.__init__, "data", settings["data"]))
 
     interrupt, throughput = GracefulInterrupt(run.checkpoints), Throughput()
-    callbacks = [SameFolder(run), interrupt, throughput]
+    callbacks = [SameFolder(run), ModelIdentity(spec.name, config), interrupt, throughput]
     if settings["audit"] and spec.audit and not resume:
         callbacks.append(AuditBeforeTraining(resolve(spec.audit), console))
     trainer = build_trainer(run, settings, console, callbacks)
@@ -193,6 +199,8 @@ def train_once(console: Console, run: RunFolder, name: str, settings: dict[str, 
 QUIET: list[tuple[type[Warning], str]] = [
     (Warning, r".*does not have many workers.*"),
     (Warning, r".*The number of training batches .* is smaller than the logging interval.*"),
+    (Warning, r".*Total length of `list` across ranks is zero.*"),  # nothing is held out
+    (Warning, r".*Your `IterableDataset` has `__len__` defined.*"),
     (Warning, r".*Checkpoint directory .* exists and is not empty.*"),
     (Warning, r".*`LeafSpec` is deprecated.*"),
     (Warning, r".*isinstance\(treespec, LeafSpec\).*"),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from zoo.shared.data.images import BadSample
 from zoo.shared.data.order import GlobalBatchSampler, InOrderSampler, SampleKey, sample_rng, slice_of_rank
@@ -45,6 +46,24 @@ class ItemReader(Protocol):
         Raises:
             BadSample: It cannot be used.
         """
+
+
+class StreamDataset(IterableDataset[Item]):
+    """Items that can only be read one after the other, without end.
+
+    Attributes:
+        epoch: The epoch to read; set before an iterator is made.
+    """
+
+    epoch = 0
+
+
+@runtime_checkable
+class StreamReader(Protocol):
+    """An :class:`ItemReader` of a few samples that stand for a stream whose stated length is its own."""
+
+    def stream(self, *, rank: int, world_size: int) -> StreamDataset:
+        """The items of one process."""
 
 
 class KeyedDataset(Dataset[Item]):
@@ -128,8 +147,35 @@ class _Watched:
         return batch
 
 
+class StreamLoader(CountingLoader):
+    """Batches of a stream: as many in an epoch as its stated length makes.
+
+    Args:
+        dataset: The items.
+        batches: Batches in an epoch.
+        consumed: Says how many batches the run has trained on.
+        **options: As for torch's loader.
+    """
+
+    def __init__(self, dataset: StreamDataset, *, batches: int, consumed: Callable[[], int], **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.items, self.batches, self.consumed = dataset, batches, consumed
+        self.next_epoch = 0
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
+        begun, rest = divmod(self.consumed(), self.batches)
+        epoch = max(begun + bool(rest), self.next_epoch)
+        if rest and not self.next_epoch:
+            log.warning("a stream cannot be resumed in mid-epoch; the run goes on with what epoch %d reads", epoch)
+        self.items.epoch, self.next_epoch = epoch, epoch + 1
+        return itertools.islice(super().__iter__(), self.batches)
+
+
 def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the main one decides when to stop, and needs its batches until then."""
+    """Ctrl-C reaches every process of the terminal; the main one decides when to stop and needs batches until then."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -172,6 +218,10 @@ class KeyedDataModule(L.LightningDataModule, ABC):
     def open(self) -> tuple[ItemReader, ItemReader | None]:
         """Open the data: a reader of training samples and one of held-out samples, or None without any."""
 
+    def prepare_data(self) -> None:
+        """Open the data in one process of each machine first, so that what is fetched or indexed is so once."""
+        self.setup()
+
     def setup(self, stage: str | None = None) -> None:
         """Open the data once."""
         if self._readers is None:
@@ -199,6 +249,17 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         """Batches of this process from where the run stands."""
         reader = self.readers[0]
         rank, world_size = self._place()
+        if isinstance(reader, StreamReader):
+            share = slice_of_rank(self.batch_size, rank=rank, world_size=world_size)
+            return self._watched(
+                StreamLoader(
+                    reader.stream(rank=rank, world_size=world_size),
+                    batches=self.batches_per_epoch,
+                    consumed=self.consumed,
+                    batch_size=share.stop - share.start,
+                    **self._options(),
+                )
+            )
         sampler = GlobalBatchSampler(
             len(reader),
             batch_size=self.batch_size,
@@ -222,17 +283,26 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _loader(self, reader: ItemReader, sampler: torch.utils.data.Sampler[list[SampleKey]]) -> CountingLoader:
-        loader = CountingLoader(
-            KeyedDataset(reader, seed=self.seed),
-            batch_sampler=sampler,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_leave_interrupts_to_the_main_process,
-            # Its own, or every start of an iterator would move the random state that dropout draws from.
-            generator=torch.Generator().manual_seed(self.seed),
+        return self._watched(
+            CountingLoader(
+                KeyedDataset(reader, seed=self.seed),
+                batch_sampler=sampler,
+                persistent_workers=self.workers > 0,
+                **self._options(),
+            )
         )
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.workers,
+            "collate_fn": collate,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": _leave_interrupts_to_the_main_process,
+            # Its own, or every start of an iterator would move the random state that dropout draws from.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+
+    def _watched(self, loader: CountingLoader) -> CountingLoader:
         loader.watch = self._watch
         return loader
 

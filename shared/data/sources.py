@@ -20,6 +20,7 @@ class Options:
     caption_column: str | None
     languages: tuple[str, ...]
     category_words: bool
+    seed: int
     progress: Progress
 
 
@@ -31,17 +32,20 @@ def open_source(
     caption_column: str | None = None,
     languages: Sequence[str] = ("en",),
     category_words: bool = True,
+    seed: int = 0,
     progress: Progress = lambda line: None,
 ) -> PairSource:
     """Open image–text pairs.
 
     Args:
-        source: ``emoji``, ``shapes``, a table, a folder, or tar files by path or pattern.
+        source: ``emoji``, ``shapes``, a table, a folder, tar files by path or pattern, or a stream of tars by
+            ``https://``, ``gs://``, ``hf://`` address or ``pipe:`` command.
         size: Side at which drawn sources draw; the others keep their images' sizes.
         image_column: A table's column of image paths.
         caption_column: A table's column of captions.
         languages: Languages of the emoji's names.
         category_words: Whether captions of emoji may name the category.
+        seed: Chooses the order of a stream, which decides its own.
         progress: Called with a line when something takes time.
 
     Raises:
@@ -53,6 +57,7 @@ def open_source(
         caption_column=caption_column,
         languages=tuple(languages),
         category_words=category_words,
+        seed=seed,
         progress=progress,
     )
     for fits, opens in _KINDS:
@@ -100,18 +105,21 @@ def _folder(source: str, options: Options) -> PairSource:
     return open_special(folder, options.progress) or FolderSource(folder)
 
 
-def _is_remote(source: str) -> bool:
-    return source.startswith(("http://", "https://", "pipe:", "s3://", "gs://"))
+def is_remote(source: str) -> bool:
+    """Whether a source can only be read from front to back."""
+    return source.startswith(("http://", "https://", "pipe:", "gs://", "hf://"))
 
 
-def _remote(source: str, options: Options) -> PairSource:
-    raise UserError(f"{source}: remote streams are not read directly; copy the tars to a disk and give their path")
+def _stream(source: str, options: Options) -> PairSource:
+    from zoo.shared.data.streams import PairStream
+
+    return PairStream(source, seed=options.seed)
 
 
 _KINDS: tuple[tuple[Callable[[str], bool], Callable[[str, Options], PairSource]], ...] = (
     (lambda source: source == "emoji", _emoji),
     (lambda source: source == "shapes", _shapes),
-    (_is_remote, _remote),
+    (is_remote, _stream),
     (lambda source: source.endswith(".tar"), _tars),
     (lambda source: Path(source).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet"), _table),
     (lambda source: Path(source).expanduser().is_dir(), _folder),

@@ -17,7 +17,7 @@ from zoo.shared.data.samples import Progress, cache_folder
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json, write_json
 
-_IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
+IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 _VERSION = 1  # of the index file
 
 
@@ -42,7 +42,7 @@ class TarSource:
         for number, path in enumerate(self.paths):
             entries = tar_index(path, progress=progress)
             self._samples += [
-                (number, key, members) for key, members in entries if not members.keys().isdisjoint(_IMAGES)
+                (number, key, members) for key, members in entries if not members.keys().isdisjoint(IMAGES)
             ]
         names = self.paths[0].parent / "classnames.txt"
         self.classes = tuple(names.read_text(encoding="utf-8").split("\n")) if names.exists() else ()
@@ -59,7 +59,7 @@ class TarSource:
     def image(self, i: int) -> Image.Image:
         """The sample's image."""
         members = self._samples[i][2]
-        return open_image(self._read(i, next(name for name in _IMAGES if name in members)))
+        return open_image(self._read(i, next(name for name in IMAGES if name in members)))
 
     def captions(self, i: int) -> Sequence[str]:
         """The sample's text, line by line, or the caption in its JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,22 @@ def newest_checkpoint(folder: Path) -> Path:
     if not found:
         raise UserError(f"{folder} holds no checkpoint; the run cannot be resumed")
     return found[-1]
+
+
+class ModelIdentity(Callback):
+    """Writes into each checkpoint which model it holds, so that ``zoo.load`` takes a checkpoint, too.
+
+    Args:
+        family: Name of the family.
+        config: The model's config.
+    """
+
+    def __init__(self, family: str, config: Any) -> None:
+        self.record = {"family": family, "config": dataclasses.asdict(config)}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the record."""
+        checkpoint["zoo"] = self.record
 
 
 class RandomState(Callback):

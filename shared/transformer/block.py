@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, R rows asked for, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,8 @@ class Transformer(nn.Module):
             x = self._run(block, x, mask=mask)
         return self._run(last, x, mask=row_mask, rows=rows)[:, 0]
 
-    def _run(self, block: nn.Module, x: Tensor, **kwargs: Mask | Tensor) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor, *, mask: Mask, rows: Tensor | None = None) -> Tensor:
+        run = partial(block, mask=mask, rows=rows)
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False, **kwargs)
-        return block(x, **kwargs)
+            return checkpoint(run, x, use_reentrant=False)
+        return run(x)

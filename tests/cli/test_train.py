@@ -80,6 +80,13 @@ def test_the_weights_are_ready_to_use(run: Path) -> None:
     assert text.shape == (1, 16)
 
 
+def test_a_checkpoint_is_weights_too(run: Path) -> None:
+    from_checkpoint, from_weights = zoo.load(run / "checkpoints" / "00000020.ckpt"), zoo.load(run / "weights")
+    assert from_checkpoint.config == from_weights.config
+    for key, value in from_weights.state_dict().items():
+        assert torch.equal(value, from_checkpoint.state_dict()[key]), key
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_ends_with_the_same_bits(run: Path, tmp_path: Path, workers: int) -> None:
     """From a checkpoint in mid-epoch, with dropout and augmentation: weights and log equal the run that went through."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from rich.console import Console
 
 from zoo.cli import main
+from zoo.clip.bench import prepare_tokenize
 from zoo.shared import bench
 from zoo.shared.bench import (
     BEST,
@@ -47,6 +49,10 @@ def toy(side: Side, setting: Setting, *, off: float = 0.0) -> Case:
     return Case(call=call, result=lambda: {"y": call() + (off if side == "zoo" else 0.0)}, samples=3, note="toy")
 
 
+def die(side: Side, setting: Setting) -> Case:
+    raise SystemExit(1)
+
+
 def toy_row(**changes: object) -> Row:
     settings: dict = {"name": "toy", "what": "a sleep", "peer": "sleep", "prepare": toy, "modes": (Mode(),)}
     return Row(**settings | changes)
@@ -54,7 +60,7 @@ def toy_row(**changes: object) -> Row:
 
 def test_sides_that_disagree_are_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "in_turns", lambda *a, **k: pytest.fail("timed"))
-    with pytest.raises(Disagreement, match=r"differ by 0\.1"):
+    with pytest.raises(Disagreement, match=r"differ by 0\.28"):
         measure(toy_row(prepare=partial(toy, off=0.1)), memory=False)
     with pytest.raises(Disagreement, match="differ by nan"):
         measure(toy_row(prepare=partial(toy, off=float("nan"))), memory=False)
@@ -88,7 +94,7 @@ def test_short_calls_are_timed_several_at_a_time() -> None:
         time.sleep(0.001)
 
     rounds = in_turns(lambda: count(0), lambda: count(1), repeats=5, warmup=1)
-    assert calls[0] == calls[1] > 20
+    assert min(calls) > 20
     assert all(0.001 <= seconds < 0.1 for pair in rounds for seconds in pair)
 
 
@@ -124,7 +130,12 @@ def test_a_mode_that_cannot_compile_is_left_out() -> None:
 
 
 def test_memory_is_measured_in_a_process_of_its_own() -> None:
-    assert 10 < bench.peak_of(toy_row(), "zoo", Setting()) < 10_000
+    row = toy_row(prepare=prepare_tokenize)  # of a module that the new process can import, unlike this one
+    assert 10 < bench.peak_of(row, "zoo", Setting(quick=True)) < 10_000
+
+
+def test_a_process_that_dies_leaves_no_figure() -> None:
+    assert math.isnan(bench.peak_of(toy_row(prepare=die), "zoo", Setting()))
 
 
 def test_operations_are_counted() -> None:
