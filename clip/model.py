@@ -198,7 +198,7 @@ class CLIP(nn.Module):
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Map preprocessed images ``(B, 3, S, S)`` to un-normalised embeddings ``(B, E)``."""
-        return self.vision(x)
+        return self.vision(x.contiguous(memory_format=torch.channels_last))  # a ResNet's step is a quarter shorter
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Map token ids ``(B, T)`` to un-normalised embeddings ``(B, E)``."""

@@ -53,7 +53,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         # Every rank's loss depends on this rank's rows: sum what all of them send back.
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
@@ -78,7 +78,7 @@ class _Total(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         # Every rank's loss depends on the sum, and the sum on this rank's part.
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, pairs and weights, in which the commands are run."""
     folder = tmp_path_factory.mktemp("reader")
     drawn = zoo.create_datamodule("clip-debug", source="shapes").train_source
@@ -45,10 +44,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     model = zoo.create_model("clip-debug")
     zoo.save_weights(model, folder / "weights")
     zoo.save_weights(model, folder / "hub", format="hf")
-    yield folder
+    return folder
 
 
-def write_tar(path: Path, source) -> None:  # noqa: ANN001
+def write_tar(path: Path, source) -> None:
     import io
     import tarfile
 
@@ -93,7 +92,7 @@ def test_readme_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.full((40, 30, 3), 255, np.uint8)).save("dog.jpg")
     original = zoo.train
 
-    def briefly(name: str, **settings) -> object:  # noqa: ANN003
+    def briefly(name: str, **settings) -> object:
         settings["trainer"] = {"max_steps": 2, "accelerator": "cpu"}
         return original(name, recipe="smoke", out="from-python", **settings)
 

@@ -89,7 +89,7 @@ def test_a_checkpoint_is_weights_too(run: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_ends_with_the_same_bits(run: Path, tmp_path: Path, workers: int) -> None:
-    """From a checkpoint in mid-epoch, with dropout and augmentation: weights and log equal the run that went through."""
+    """From a checkpoint in mid-epoch, with dropout and augmentation: weights and log equal those of the whole run."""
     cut = tmp_path / "cut"
     assert train(cut, *VARIED, "--data.workers", str(workers), "--checkpoint_every", "7") == 0
     for late in (*(cut / "checkpoints").glob("*[!4].ckpt"), cut / "metrics.json"):  # leaves 00000014.ckpt
