@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Slot(NamedTuple):
     """One of the readers that share the shards: a worker of a process."""
 
     number: int
-    count: int
+    readers: int
 
 
 class MemoryPairs(TarSource):
@@ -86,9 +86,9 @@ class PairStream(MemoryPairs):
         Raises:
             UserError: Fewer shards than readers, or a shard that cannot be read.
         """
-        if slot.count > len(self.shards):
+        if slot.readers > len(self.shards):
             raise UserError(
-                f"{len(self.shards)} tars cannot be dealt out to {slot.count} readers (processes times workers); "
+                f"{len(self.shards)} tars cannot be dealt out to {slot.readers} readers (processes times workers); "
                 "use fewer --data.workers, or more and smaller tars"
             )
         return itertools.chain.from_iterable(self.lap(epoch, number, slot) for number in itertools.count())
@@ -98,12 +98,12 @@ class PairStream(MemoryPairs):
         import webdataset
 
         order = np.random.default_rng([self.seed, epoch, number]).permutation(len(self.shards))
-        mine = itertools.chain.from_iterable(read_shard(self.shards[i]) for i in order[slot.number :: slot.count])
-        mixer = random.Random(f"{self.seed} {epoch} {number} {slot.number} {slot.count}")
+        mine = itertools.chain.from_iterable(read_shard(self.shards[i]) for i in order[slot.number :: slot.readers])
+        mixer = random.Random(f"{self.seed} {epoch} {number} {slot.number} {slot.readers}")
         return webdataset.shuffle(_BUFFER, rng=mixer)(mine)
 
 
-def read_shard(shard: str) -> Iterator[dict[str, Any]]:
+def read_shard(shard: str) -> Generator[dict[str, Any], None, None]:
     """Samples of one tar that hold an image: ``__key__``, ``__url__`` and bytes by extension.
 
     Raises:
@@ -157,7 +157,7 @@ class StreamedItems(StreamDataset):
         try:
             for place, sample in enumerate(self.stream.samples(self.epoch, slot)):
                 pairs = MemoryPairs([sample], name=self.stream.name)
-                index = place * slot.count + slot.number
+                index = place * slot.readers + slot.number
                 try:
                     item = self.read(pairs, sample_rng(self.stream.seed, self.epoch, index))
                 except BadSample as error:
