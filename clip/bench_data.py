@@ -104,11 +104,12 @@ def open_clip_batches(folder: Path, config: Any, count: int) -> Iterator[tuple[T
 
 def data_wait(quick: bool) -> float:
     """Percent of the training time that a short run waited for batches."""
-    model, size, steps = ("clip-debug", 32, 3) if quick else ("clip-nano", 256, 12)
+    model, size, steps = ("clip-debug", 32, 3) if quick else ("clip-nano", 128, 20)
     with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
         run = Path(folder) / "run"
         words = [
             "train", model, "--recipe", "smoke", "--data.source", "emoji", "--data.batch_size", str(size),
+            "--data.workers", "1", "--data.scale", "[0.5,1.0]", "--data.flip", "0.5",
             "--trainer.max_steps", str(steps), "--trainer.limit_val_batches", "0", "--no-audit", "--out", str(run),
         ]  # fmt: skip
         subprocess.run(
