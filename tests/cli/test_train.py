@@ -122,7 +122,7 @@ def test_settings_are_typed_and_shown(capsys: pytest.CaptureFixture[str], tmp_pa
         (["train", "clip", "--recipe", "defualt"], "recipes:"),
         (["train", "clip", "--task.lrr", "1"], "lrr"),
         (["train", "clip", "--task.lr", "fast"], "lr"),
-        (["train", "clip", "--model.patch_size", "5"], "patch_size"),
+        (["train", "clip-debug", "--model.patch_size", "5"], "patch_size"),
         (["train", "clip", "--trainer.accelerator", "warp"], "warp"),
         (["train", "clip", "--resume", "nowhere"], "nowhere"),
         (["train", "clip", "--data.source", "nowhere.csv"], "nowhere.csv"),

@@ -48,7 +48,12 @@ def start(words: list[str], cwd: Path, *, torchrun: bool = False) -> subprocess.
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=150)
+    try:
+        out, err = process.communicate(timeout=100)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # both of them
+        out, err = process.communicate()
+        raise AssertionError(f"the processes hang: {out}{err}") from None
     return process.returncode, out, err
 
 
