@@ -94,7 +94,7 @@ def rows() -> list[Row | Limit]:
     made.append(
         Limit(
             name="clip-data-wait",
-            what="share of its time that a run of clip-nano on emoji waits for data: steps 11 to 20, batch 128, one worker",
+            what="share of its time that clip-nano waits for emoji: steps 11 to 20, batch 128, one worker",
             limit=2.0,
             unit="%",
             figure=data_wait,
