@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class QuickGELU(nn.Module):
     """``x * sigmoid(1.702 x)``, the approximation that OpenAI's CLIP was trained with.
 
-    Written as ``silu(1.702 x) / 1.702``, whose backward pass needs one tensor instead of two and half the time.
+    Written as ``silu(1.702 x) / 1.702``, which keeps one tensor for the backward pass instead of two.
     """
 
     def forward(self, x: Tensor) -> Tensor:
