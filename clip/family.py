@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from zoo.clip.configs import VARIANTS, ClipConfig
 from zoo.registry import FamilySpec, Verb
+from zoo.shared.watch import Watch
+from zoo.verify.cases import VerifyCases
 
 FAMILY = FamilySpec(
     name="clip",
@@ -49,9 +51,41 @@ FAMILY = FamilySpec(
         "clip-rn50x64": {"openai": "hf:timm/resnet50x64_clip.openai"},
     },
     audit="zoo.clip.audit:audit",
+    watches=(
+        Watch(
+            metric="train/logit_scale",
+            above=99.9,
+            patience=20,
+            advice="at its clamp (Section 2.5): expected late in a long run; early on, lower --task.lr",
+        ),
+        Watch(
+            metric="train/logit_scale",
+            below=5.0,
+            patience=20,
+            advice="far below its start of 14.3, so the pairs do not match: check the captions, or lower --task.lr",
+        ),
+    ),
     report="zoo.clip.report:report",
     evaluate="zoo.clip.commands:evaluate",
     bench="zoo.clip.bench:rows",
+    verify=VerifyCases(
+        calm={"task": {"eps": 1e-3}},
+        varied={
+            "model": {"dropout": 0.1, "stochastic_depth": 0.1},
+            "task": {"micro_batches": 2},
+            "data": {"flip": 0.5, "workers": 2},
+            "trainer": {"limit_train_batches": 8, "limit_val_batches": 1, "val_check_interval": 4},
+            "ema": 0.9,
+        },
+        losses={"local loss": {"task": {"local_loss": True}}},
+        pieces="task.micro_batches",
+        batch_norm={
+            "model": {"vision": "resnet", "vision_depth": (1, 1, 1, 1), "vision_width": 8, "vision_heads": 4},
+        },
+        tensor_parallel=True,
+        outputs="zoo.clip.verify:outputs",
+        damaged="zoo.clip.verify:damaged",
+    ),
     verbs={
         "classify": Verb(target="zoo.clip.commands:classify", help="name what is in images, from labels in words"),
         "search": Verb(target="zoo.clip.commands:search", help="find the images of a folder that fit a sentence"),

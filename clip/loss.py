@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from zoo.shared.distributed import gather, rank
+from zoo.shared.distributed import data_rank, gather
 
 
 def contrastive_loss(
@@ -40,7 +40,7 @@ def contrastive_loss(
     scale = logit_scale.to(dtype).exp()
     labels = torch.arange(len(all_image), device=image.device)
     if local:
-        labels = labels[rank() * len(image) :][: len(image)]
+        labels = labels[data_rank() * len(image) :][: len(image)]
         per_image, per_text = scale * image @ all_text.T, scale * text @ all_image.T
     else:
         per_image = scale * all_image @ all_text.T

@@ -182,6 +182,8 @@ class CLIP(nn.Module):
         config: Shapes of both towers.
     """
 
+    entry_points = ("encode_image", "encode_text")
+
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
@@ -198,6 +200,7 @@ class CLIP(nn.Module):
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Map preprocessed images ``(B, 3, S, S)`` to un-normalised embeddings ``(B, E)``."""
+        x = x.to(self.logit_scale.dtype)  # images are made in float32, whatever the model's precision
         if x.is_cuda or not self.training:
             # Faster for convolutions. Not in training on a CPU, where PyTorch's BatchNorm loses float32 accuracy by it.
             x = x.contiguous(memory_format=torch.channels_last)

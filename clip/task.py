@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo.clip.loss import contrastive_loss, encode_in_chunks
 from zoo.clip.model import CLIP
 from zoo.clip.retrieval import retrieval_recall
+from zoo.shared.distributed import data_rank
 from zoo.shared.errors import UserError
 from zoo.shared.optim.groups import adamw
 from zoo.shared.optim.schedules import build_schedule
@@ -89,7 +90,7 @@ class ClipTask(LightningModule):
         text = encode_in_chunks(self.model.encode_text, batch["tokens"], self.micro_batches)
         loss, per_image, _ = contrastive_loss(image, text, self.model.logit_scale, local=self.local_loss)
         with torch.no_grad():
-            offset = 0 if len(per_image) == per_image.shape[1] else self.global_rank * len(per_image)
+            offset = 0 if len(per_image) == per_image.shape[1] else data_rank() * len(per_image)
             labels = torch.arange(len(per_image), device=per_image.device) + offset
             accuracy = (per_image.argmax(-1) == labels).float().mean()
         return loss, accuracy

@@ -7,7 +7,7 @@ from lightning.pytorch.plugins import TorchSyncBatchNorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from zoo.shared.distributed import total, world_size
+from zoo.shared.distributed import data_world_size, total
 
 
 class SyncedBatchNorm(TorchSyncBatchNorm):
@@ -42,11 +42,11 @@ class GlooBatchNorm(BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise this process's part ``(B, C, ...)``, which is as large as the others'."""
-        if not self.training or world_size() == 1:
+        if not self.training or data_world_size() == 1:
             return super().forward(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        count = x.numel() // x.shape[1] * world_size()
+        count = x.numel() // x.shape[1] * data_world_size()
         mean = total(x.sum(axes)) / count
         centred = x - mean.view(shape)
         variance = total(centred.square().sum(axes)) / count

@@ -14,6 +14,8 @@ from typing import Any
 
 from zoo.families import ENTRY_POINT_GROUP, FAMILIES
 from zoo.shared.errors import UserError
+from zoo.shared.watch import Watch
+from zoo.verify.cases import VerifyCases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +55,11 @@ class FamilySpec:
         weight_tags: Names that ``weights=`` takes for a model, to a reference that can be opened.
         recipes: Folder with the recipe files, as ``package:folder``.
         audit: Function ``(task, datamodule) -> list[Check]`` that runs before the first step.
+        watches: What signals trouble while this family trains, beside :data:`zoo.shared.watch.COMMON`.
         report: Function ``(task, datamodule, folder) -> Report`` that runs after the last step.
         evaluate: Function behind ``zoo eval FAMILY``.
         bench: Function ``() -> list[Row]`` of the family's rows in ``zoo bench``.
+        verify: How ``zoo verify`` trains the family small and what else it checks.
         verbs: Word to :class:`Verb`.
     """
 
@@ -76,9 +80,11 @@ class FamilySpec:
     weight_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     audit: str | None = None
+    watches: tuple[Watch, ...] = ()
     report: str | None = None
     evaluate: str | None = None
     bench: str | None = None
+    verify: VerifyCases = field(default_factory=VerifyCases)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -69,8 +70,13 @@ def build_parser(spec: FamilySpec, name: str, recipe: dict[str, Any]) -> Argumen
     parser.add_argument("--weights", type=str | None, default=None, help="start from these weights")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order, augmentation and dropout")
     parser.add_argument("--audit", type=bool, default=True, help="check loss and data before the first step")
+    parser.add_argument("--report", type=bool, default=True, help="measure held-out data and draw when training ends")
     parser.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights; 0 keeps none")
+    parser.add_argument("--compile", type=bool, default=False, help="compile the model's blocks")
     parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument(
+        "--max_skipped_steps", type=int, default=10, help="steps in a row without a finite gradient that stop the run"
+    )
     parser.add_argument(
         "--compare", type=dict[str, Any], default={}, help="further runs: label to the settings that differ"
     )
@@ -104,6 +110,16 @@ def flatten(settings: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay settings over each other, section by section; later ones win."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = merged.get(key)
+            merged[key] = {**below, **value} if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def one_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from zoo.shared.data.images import BadSample
 from zoo.shared.data.order import GlobalBatchSampler, InOrderSampler, SampleKey, sample_rng, slice_of_rank
+from zoo.shared.data.windows import with_step_counts
 from zoo.shared.errors import UserError
 
 log = logging.getLogger("zoo")
@@ -52,10 +53,16 @@ class StreamDataset(IterableDataset[Item]):
     """Items that can only be read one after the other, without end.
 
     Attributes:
-        epoch: The epoch to read; set before an iterator is made.
+        epoch: The epoch to read; this and the next two are set before an iterator is made.
+        delivered: Batches of the epoch that this process has had already.
+        batch_size: Items in a batch of this process.
+        world_size: Number of processes that share the stream.
     """
 
     epoch = 0
+    delivered = 0
+    batch_size = 1
+    world_size = 1
 
 
 @runtime_checkable
@@ -107,10 +114,11 @@ class KeyedDataset(Dataset[Item]):
 def collate(items: list[Item]) -> Item:
     """Stack items; the names of bad samples stay a list."""
     failed = [failure for item in items for failure in item.pop("_failed", [])]
+    passed = sum(item.pop("_passed", 0) for item in items)
     fatal = [item["_fatal"] for item in items if "_fatal" in item]
     if fatal:
         return {"_fatal": fatal[0], "_failed": failed}
-    return {**default_collate(items), "_failed": failed}
+    return {**default_collate(items), "_failed": failed, "_passed": passed}
 
 
 class CountingLoader(DataLoader):
@@ -120,9 +128,10 @@ class CountingLoader(DataLoader):
     """
 
     watch: Callable[[Item, float], None]
+    group: Callable[[Iterator[Item]], Iterator[Item]] = staticmethod(lambda batches: batches)
 
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
-        return _Watched(super().__iter__(), self.watch)
+        return self.group(_Watched(super().__iter__(), self.watch))
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the order is a function of the batches consumed."""
@@ -150,6 +159,8 @@ class _Watched:
 class StreamLoader(CountingLoader):
     """Batches of a stream: as many in an epoch as its stated length makes.
 
+    A resumed run goes on in mid-epoch if the stream is dealt out as before; see :mod:`zoo.shared.data.streams`.
+
     Args:
         dataset: The items.
         batches: Batches in an epoch.
@@ -160,18 +171,55 @@ class StreamLoader(CountingLoader):
     def __init__(self, dataset: StreamDataset, *, batches: int, consumed: Callable[[], int], **options: Any) -> None:
         super().__init__(dataset, **options)
         self.items, self.batches, self.consumed = dataset, batches, consumed
-        self.next_epoch = 0
+        self.layout = [dataset.world_size, self.num_workers, self.batch_size, batches]
+        self.began: tuple[int, int] | None = None  # the epoch being read, and the batches consumed before it
+        self.earlier: dict[str, Any] = {}  # the state of the run that this one resumes
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
-        begun, rest = divmod(self.consumed(), self.batches)
-        epoch = max(begun + bool(rest), self.next_epoch)
-        if rest and not self.next_epoch:
-            log.warning("a stream cannot be resumed in mid-epoch; the run goes on with what epoch %d reads", epoch)
-        self.items.epoch, self.next_epoch = epoch, epoch + 1
-        return itertools.islice(super().__iter__(), self.batches)
+        consumed = self.consumed()
+        epoch, rest = self._place(consumed)
+        self.began = epoch, consumed - rest
+        batches = itertools.islice(self._read(epoch, rest), self.batches - rest)
+        # As with files, a pass that begins in mid-epoch runs on into the next one and never ends early.
+        return itertools.chain(batches, self._later(epoch + 1, rest)) if rest else batches
+
+    def _place(self, consumed: int) -> tuple[int, int]:
+        """The epoch to read, and how many of its batches the run has had."""
+        epoch, rest = divmod(consumed, self.batches)
+        if self.began is not None:
+            return max(epoch + bool(rest), self.began[0] + 1), 0
+        if self.earlier:
+            epoch, rest = self.earlier["epoch"], consumed - self.earlier["first"]
+            if not 0 <= rest < self.batches:
+                return epoch + 1, 0
+        if rest and self.earlier.get("layout") != self.layout:
+            log.warning(
+                "a stream that was dealt out to other numbers of processes and workers, or in other batches, cannot be "
+                "resumed in mid-epoch; the run goes on with what epoch %d reads",
+                epoch + 1,
+            )
+            return epoch + 1, 0
+        return epoch, rest
+
+    def _read(self, epoch: int, delivered: int) -> Iterator[Item]:
+        self.items.epoch, self.items.delivered, self.items.batch_size = epoch, delivered, self.batch_size or 1
+        return super().__iter__()
+
+    def _later(self, epoch: int, count: int) -> Iterator[Item]:
+        yield from itertools.islice(self._read(epoch, 0), count)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which epoch is read since when, and how it is dealt out."""
+        if self.began is None:
+            return self.earlier
+        return {"epoch": self.began[0], "first": self.began[1], "layout": self.layout}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """What the run that is resumed was reading."""
+        self.earlier = state
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:
@@ -239,6 +287,28 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         """Training batches in an epoch."""
         return max(1, len(self.readers[0]) // self.batch_size)
 
+    def count(self, batch: Item) -> dict[str, int]:
+        """What the terms of the loss are means over, such as ``{"tokens": 812}``; nothing by default.
+
+        What is named here reaches the task as ``batch["step_counts"]``, summed over the batches of an optimiser
+        step; see :func:`zoo.shared.optim.accumulation.share_of_mean`.
+        """
+        return {}
+
+    def _with_step_counts(self, batches: Iterator[Item]) -> Iterator[Item]:
+        """The batches with ``step_counts``; looks at the trainer when the first one is asked for, as it is not
+        ready when the iterator is made.
+        """
+        if self.trainer is None or type(self).count is KeyedDataModule.count:
+            return batches
+        loop = self.trainer.fit_loop
+        return with_step_counts(
+            batches,
+            self.count,
+            window=self.trainer.accumulate_grad_batches,
+            start=lambda: (loop.epoch_loop.batch_progress.current.ready, loop.max_batches),
+        )
+
     def consumed(self) -> int:
         """Batches that the run has trained on, over all its restarts."""
         if self.trainer is None:
@@ -251,7 +321,7 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         rank, world_size = self._place()
         if isinstance(reader, StreamReader):
             share = slice_of_rank(self.batch_size, rank=rank, world_size=world_size)
-            return self._watched(
+            return self._training(
                 StreamLoader(
                     reader.stream(rank=rank, world_size=world_size),
                     batches=self.batches_per_epoch,
@@ -268,7 +338,7 @@ class KeyedDataModule(L.LightningDataModule, ABC):
             world_size=world_size,
             consumed=self.consumed,
         )
-        return self._loader(reader, sampler)
+        return self._training(self._loader(reader, sampler))
 
     def val_dataloader(self) -> CountingLoader | list:
         """All held-out samples in order; every process sees all of them."""
@@ -277,19 +347,19 @@ class KeyedDataModule(L.LightningDataModule, ABC):
             return []
         rank, world_size = self._place()
         share = slice_of_rank(self.batch_size, rank=rank, world_size=world_size)
-        return self._loader(reader, InOrderSampler(len(reader), batch_size=share.stop - share.start))
+        return self._watched(self._loader(reader, InOrderSampler(len(reader), batch_size=share.stop - share.start)))
 
     def _place(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        """Which part of a batch this process reads, and of how many; not every process has one of its own."""
+        place = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
+        return (0, 1) if place is None else (place["rank"], place["num_replicas"])
 
     def _loader(self, reader: ItemReader, sampler: torch.utils.data.Sampler[list[SampleKey]]) -> CountingLoader:
-        return self._watched(
-            CountingLoader(
-                KeyedDataset(reader, seed=self.seed),
-                batch_sampler=sampler,
-                persistent_workers=self.workers > 0,
-                **self._options(),
-            )
+        return CountingLoader(
+            KeyedDataset(reader, seed=self.seed),
+            batch_sampler=sampler,
+            persistent_workers=self.workers > 0,
+            **self._options(),
         )
 
     def _options(self) -> dict[str, Any]:
@@ -301,6 +371,10 @@ class KeyedDataModule(L.LightningDataModule, ABC):
             # Its own, or every start of an iterator would move the random state that dropout draws from.
             "generator": torch.Generator().manual_seed(self.seed),
         }
+
+    def _training(self, loader: CountingLoader) -> CountingLoader:
+        loader.group = self._with_step_counts
+        return self._watched(loader)
 
     def _watched(self, loader: CountingLoader) -> CountingLoader:
         loader.watch = self._watch
@@ -323,8 +397,8 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         if batch.get("_fatal"):
             raise UserError(batch["_fatal"])
         if "_fatal" in batch:
-            raise UserError(f"{_TRIES} samples in a row cannot be used: {self._examples()}; check the data")
-        self.seen += len(batch["bad"])
+            raise UserError(f"{len(failed)} samples in a row cannot be used: {self._examples()}; check the data")
+        self.seen += len(batch["bad"]) + batch.pop("_passed")
         if self.replaced > self.max_bad_fraction * max(self.seen, _ENOUGH):
             raise UserError(
                 f"{self.replaced} of {self.seen} samples cannot be used, more than --data.max_bad_fraction "

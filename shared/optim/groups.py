@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 
 def decays_matrices(name: str, parameter: nn.Parameter) -> bool:
@@ -27,17 +28,25 @@ def parameter_groups(
         decays: Says whether a parameter decays; papers differ.
 
     Returns:
-        The non-empty groups, for any torch optimiser.
+        The non-empty groups, for any torch optimiser. Sharded parameters are split further, because one fused or
+        foreach kernel takes tensors of one device mesh only.
     """
-    split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in named:
-        if parameter.requires_grad:
-            split[decays(name, parameter)].append(parameter)
-    groups: list[dict[str, object]] = [
-        {"params": split[True], "weight_decay": weight_decay},
-        {"params": split[False], "weight_decay": 0.0},
+    trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    sharded = any(isinstance(parameter, DTensor) for _, parameter in trained)
+    split: dict[tuple[bool, object], list[nn.Parameter]] = {}
+    for name, parameter in trained:
+        key = (decays(name, parameter), _layout(parameter) if sharded else None)
+        split.setdefault(key, []).append(parameter)
+    return [
+        {"params": split[key], "weight_decay": weight_decay if key[0] else 0.0}
+        for key in sorted(split, key=lambda key: not key[0])
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _layout(parameter: nn.Parameter) -> object:
+    """Equal for parameters on one mesh, and such that it divides a model alike on any number of processes."""
+    mesh = parameter.device_mesh.mesh_dim_names if isinstance(parameter, DTensor) else None
+    return "tensor_parallel" in (mesh or ()), parameter.dim() == 0
 
 
 def adamw(
@@ -51,4 +60,7 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW over :func:`parameter_groups` of a model; one fused kernel updates all tensors."""
     groups = parameter_groups(model.named_parameters(), weight_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+    # A fused step offers to unscale float16 gradients itself, whereupon Lightning refuses to clip, in bfloat16 too.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer

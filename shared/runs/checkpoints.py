@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
+import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,15 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 
-from zoo.shared.distributed import rank, world_size
+from zoo.shared.distributed import first_process, rank, world_size
 from zoo.shared.errors import UserError
 from zoo.shared.files import atomic_path
+from zoo.shared.runs.folder import RunFolder
+from zoo.shared.runs.signals import Signals, stop
+
+log = logging.getLogger("zoo")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -34,30 +42,102 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(f"cannot write the checkpoint {path}: {error}; the last one is untouched") from error
 
 
-def checkpoint_every(folder: Path, steps: int) -> ModelCheckpoint:
-    """Keep the two newest checkpoints, written every ``steps`` optimiser steps."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="{step:08d}",
-        auto_insert_metric_name=False,
-        monitor="step",
-        mode="max",
-        save_top_k=2,
-        every_n_train_steps=steps,
-        save_on_train_epoch_end=False,
-    )
+class Checkpoints(Checkpoint):
+    """Saves every ``every`` steps, and stops the run after saving when a signal was heard. Keeps the two newest.
+
+    A checkpoint holds the state after everything that belongs to its step: the row of the log is on disk before it,
+    and when a validation is due at that step it is saved after it, so that a resumed run repeats and misses nothing.
+
+    Args:
+        run: The folder of the run.
+        every: Optimiser steps between two; None saves only on a signal.
+        signals: Says when to stop.
+
+    Attributes:
+        newest: The last one saved.
+    """
+
+    def __init__(self, run: RunFolder, every: int | None, signals: Signals) -> None:
+        self.run = run
+        self.every = every
+        self.signals = signals
+        self.newest: Path | None = None
+        self._wanted = False
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save if it is time, unless a validation comes first."""
+        if trainer.fit_loop._should_accumulate():
+            return
+        due = self.every is not None and trainer.global_step % self.every == 0
+        self._wanted = bool(self.signals.agree()) or due
+        loop = trainer.fit_loop
+        if self._wanted and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+            trainer._logger_connector.update_train_step_metrics()  # Lightning logs the step's row only later
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what had to wait."""
+        if self._wanted:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        self._wanted = False
+        path = self.run.checkpoints / f"{trainer.global_step:08d}.ckpt"
+        trainer.save_checkpoint(path)
+        self.newest = path
+        if trainer.is_global_zero:
+            for old in found_checkpoints(self.run.checkpoints)[2:]:
+                remove(old)
+        if self.signals.heard:
+            raise stop(self.signals.heard)
 
 
-def newest_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint in a run's ``checkpoints/``.
+def remove(path: Path) -> None:
+    """Delete a checkpoint; a folder loses its name first, so that no half one is left under it."""
+    if path.is_dir():
+        shutil.rmtree(path.rename(path.with_name(f".{path.name.strip('.')}.old.part")))
+    else:
+        path.unlink()
+
+
+def found_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first."""
+    return sorted(folder.glob("[0-9]*.ckpt"), reverse=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is complete; None if the run has not saved any.
+
+    Damaged ones are told and set aside as ``NAME.damaged``.
 
     Raises:
-        UserError: There is none.
+        UserError: There are checkpoints and all of them are damaged.
     """
-    found = sorted(folder.glob("[0-9]*.ckpt"))
-    if not found:
-        raise UserError(f"{folder} holds no checkpoint; the run cannot be resumed")
-    return found[-1]
+    if first_process():
+        for leftover in folder.glob(".*.part"):  # of a process that was killed while saving
+            remove(leftover)
+    for path in found_checkpoints(folder):
+        if is_intact(path):
+            return path
+        if first_process():
+            log.warning("%s is damaged; it is set aside and an earlier one is used", path)
+            path.replace(path.with_name(f"{path.name}.damaged"))
+    if list(folder.glob("*.damaged")):
+        raise UserError(f"all checkpoints in {folder} are damaged; remove them to start again from the first step")
+    return None
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a checkpoint is complete and its checksums are right."""
+    if path.is_dir():
+        from zoo.shared.scale.folders import intact_folder  # imports much that few runs need
+
+        return intact_folder(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 class ModelIdentity(Callback):

@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 from types import SimpleNamespace
 
 import lightning as L
@@ -46,7 +47,8 @@ class NoiseModule(KeyedDataModule):
 def at(module, *, consumed=0, rank=0, world_size=1):
     progress = SimpleNamespace(total=SimpleNamespace(processed=consumed))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    module.trainer = SimpleNamespace(fit_loop=loop, global_rank=rank, world_size=world_size)
+    place = {"rank": rank, "num_replicas": world_size}
+    module.trainer = SimpleNamespace(fit_loop=loop, distributed_sampler_kwargs=place)
     return module
 
 
@@ -89,6 +91,29 @@ def test_resume_in_mid_epoch_continues_and_does_not_end_early():
     resumed = list(at(NoiseModule(), consumed=4).train_dataloader())
     same(unbroken[4:10], resumed)
     assert module.batches_per_epoch == 6
+
+
+@MANY_WORKERS
+def test_three_ranks_with_two_workers_read_every_sample_once_also_after_a_resume():
+    size, broken = 48, [5, 17]
+    batches = size // 6
+
+    def read(consumed, count):
+        found = []
+        for rank in range(3):
+            module = at(NoiseModule(size, broken, batch_size=6, workers=2), consumed=consumed, rank=rank, world_size=3)
+            found += [
+                (number, index)
+                for number, batch in enumerate(itertools.islice(module.train_dataloader(), count), consumed)
+                for index in batch["index"].tolist()
+            ]
+        return found
+
+    whole = read(0, batches)
+    assert Counter(index for _, index in whole) == Counter(range(size))
+    first, rest = read(0, 5), read(5, batches - 5)
+    assert Counter(first + rest) == Counter(whole)
+    assert len(rest) == 3 * 6
 
 
 def test_epochs_are_permutations_that_depend_on_seed_and_epoch():

@@ -164,7 +164,7 @@ def test_folders_that_cannot_be_used(tmp_path):
         open_source(str(tmp_path))
     with pytest.raises(UserError, match="there is no data at"):
         open_source(str(tmp_path / "nothing"))
-    with pytest.raises(UserError, match="cannot be read to its end"):
+    with pytest.raises(UserError, match=r"x\.tar 2>/dev/null cannot be read"):
         open_source("pipe:cat x.tar 2>/dev/null")
     with pytest.raises(UserError, match="no tar file"):
         open_source("s3://bucket/x.tar")
@@ -207,7 +207,7 @@ def test_a_tar_is_indexed_once_and_again_when_it_changes(tmp_path):
     assert tar_index(path, progress=lines.append) == first
     assert len(lines) == 1
     write_tar(path, [("5.png", encoded(1)), ("5.txt", b"thing 1"), ("6.png", encoded(1)), ("6.txt", b"thing")])
-    assert [key for key, _ in tar_index(path, progress=lines.append)] == ["5", "6"]
+    assert [key for key, _ in tar_index(path, progress=lines.append)[0]] == ["5", "6"]
     assert len(lines) == 2
 
 
@@ -226,19 +226,97 @@ def test_tar_classes_and_bad_members(tmp_path):
         source.captions(2)
 
 
-def test_damaged_tars_are_refused(tmp_path):
+def test_a_file_that_is_no_tar_is_refused(tmp_path):
     path = tmp_path / "a.tar"
-    write_tar(
-        path, [(f"{i}.{kind}", encoded(i) if kind == "png" else b"t") for i in range(3) for kind in ("txt", "png")]
-    )
-    whole = path.read_bytes()
-    offset, _ = dict(tar_index(path))["2"]["png"]
-    path.write_bytes(whole[: offset + 100])
-    with pytest.raises(UserError, match="damaged"):
-        open_source(str(path))
     path.write_bytes(b"\x01garbage" * 200)
     with pytest.raises(UserError, match="no plain tar or is damaged"):
         open_source(str(path))
+
+
+def write_pairs(path, count):
+    """Pictures with the caption "t", each before its text."""
+    write_tar(path, [member for i in range(count) for member in ((f"{i}.png", encoded(i)), (f"{i}.txt", b"t"))])
+
+
+@pytest.mark.parametrize("where", ["in a picture", "in a text", "in a header", "between two samples", "garbage"])
+def test_a_tar_that_breaks_off_is_used_as_far_as_it_goes(tmp_path, where):
+    path = tmp_path / "a.tar"
+    write_pairs(path, 4)
+    whole = path.read_bytes()
+    members = dict(tar_index(path)[0])
+    picture_of_2, text_of_2, picture_of_3 = members["2"]["png"][0], members["2"]["txt"][0], members["3"]["png"][0]
+    cut, named = {
+        "in a picture": (picture_of_2 + 100, "2"),
+        "in a text": (text_of_2, "2"),
+        "in a header": (picture_of_3 - 100, "2 and after"),
+        "between two samples": (picture_of_3 - 512, "2 and after"),
+        "garbage": (picture_of_3 - 512, "2 and after"),
+    }[where]
+    path.write_bytes(whole[:cut] + (b"\x01" * 4096 if where == "garbage" else b""))
+    lines = []
+    for _ in range(2):  # indexed, and from the index
+        source = open_source(str(path), progress=lines.append)
+        good = 3 if "after" in named else 2
+        assert [source.id(i) for i in range(len(source))] == [*(f"a.tar/{i}" for i in range(good)), f"a.tar/{named}"]
+        for i in range(good):
+            np.testing.assert_array_equal(np.asarray(source.image(i)), np.asarray(picture(i)))
+            assert source.captions(i) == ["t"]
+        for read in (source.image, source.captions):
+            with pytest.raises(BadSample, match="breaks off here"):
+                read(good)
+        assert source.label(good) is None
+    assert len(lines) == 2
+    assert "breaks off at" in lines[1]
+
+
+def test_a_broken_tail_is_counted_and_too_many_of_them_stop(tmp_path):
+    path = tmp_path / "a.tar"
+    write_pairs(path, 9)
+    offset, _ = dict(tar_index(path)[0])["8"]["png"]
+    path.write_bytes(path.read_bytes()[: offset + 100])
+    module = ClipDataModule(config=CONFIG, source=str(path), batch_size=3, held_out=0.0)
+    assert sum(len(batch["index"]) for batch in module.train_dataloader()) == 9
+    assert module.bad == {"a.tar/8": "the tar breaks off here; fetch it again"}
+    strict = ClipDataModule(config=CONFIG, source=str(path), batch_size=3, held_out=0.0, max_bad_fraction=0.0)
+    with pytest.raises(UserError, match=r"max_bad_fraction 0 allows: a\.tar/8 \(the tar breaks off here") as caught:
+        list(strict.train_dataloader())
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_bad_samples(tmp_path, monkeypatch):
+    """A dangling link, a folder in a picture's place, and a file that may not be read; in a folder and in a table."""
+    names = write_pictures(tmp_path / "images", 4)
+    (tmp_path / "images" / "0.png").unlink()
+    (tmp_path / "images" / "0.png").symlink_to(tmp_path / "nowhere.png")
+    for i in range(4):
+        (tmp_path / "images" / f"{i}.txt").write_text(f"thing {i}")
+    closed = str(tmp_path / "images" / "2.png")
+    opened = Image.open
+
+    def refuse(path, *args, **options):  # whoever may do everything can read a closed file, so the mode is no test
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Image, "open", refuse)
+    folder = open_source(str(tmp_path / "images"))
+    write_csv(tmp_path / "a.csv", [["image", "caption"], *([name, "thing"] for name in names), ["images", "thing"]])
+    table = open_source(str(tmp_path / "a.csv"))
+    for source, reasons in (
+        (folder, {0: "no such file", 2: "Permission denied"}),
+        (table, {0: "no such file", 2: "Permission denied", 4: "Is a directory"}),
+    ):
+        for i in range(len(source)):
+            if i in reasons:
+                with pytest.raises(BadSample, match=reasons[i]):
+                    source.image(i)
+            else:
+                source.image(i)
+    for source, bad in ((tmp_path / "images", {"0.png", "2.png"}), (tmp_path / "a.csv", {*names[::2], "images"})):
+        module = ClipDataModule(config=CONFIG, source=str(source), batch_size=2, held_out=0.0)
+        list(module.train_dataloader())
+        assert module.bad.keys() <= bad
+        assert module.bad
 
 
 # ---- images

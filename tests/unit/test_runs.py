@@ -101,5 +101,23 @@ def test_run_folders_never_collide_and_the_newest_finished_one_is_found(
         RunFolder.create("m", first.path)
     with pytest.raises(UserError, match=r"config\.yaml"):
         RunFolder.existing(tmp_path)
-    with pytest.raises(UserError, match="checkpoint"):
-        newest_checkpoint(first.checkpoints)
+    assert newest_checkpoint(first.checkpoints) is None
+
+
+def test_the_newest_intact_checkpoint_is_used_and_the_damaged_are_set_aside(tmp_path: Path) -> None:
+    for step in (4, 8, 12):
+        torch.save({"weight": torch.arange(1000.0), "step": step}, tmp_path / f"{step:08d}.ckpt")
+    (tmp_path / ".00000016.ckpt.abc.part").write_bytes(b"half")
+    assert newest_checkpoint(tmp_path) == tmp_path / "00000012.ckpt"
+    assert not list(tmp_path.glob(".*.part"))
+    os.truncate(tmp_path / "00000012.ckpt", 3000)
+    flipped = bytearray((tmp_path / "00000008.ckpt").read_bytes())
+    flipped[flipped.index(torch.arange(1000.0).numpy().tobytes()) + 2000] ^= 1
+    (tmp_path / "00000008.ckpt").write_bytes(flipped)
+    assert newest_checkpoint(tmp_path) == tmp_path / "00000004.ckpt"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "00000004.ckpt", "00000008.ckpt.damaged", "00000012.ckpt.damaged"
+    }  # fmt: skip
+    (tmp_path / "00000004.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match="all checkpoints"):
+        newest_checkpoint(tmp_path)

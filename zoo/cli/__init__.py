@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from zoo.shared.errors import UserError
+from zoo.shared.errors import Terminated, UserError
 
 # Word -> (function that takes the remaining words, one line of help).
 CORE: dict[str, tuple[str, str]] = {
@@ -16,6 +16,7 @@ CORE: dict[str, tuple[str, str]] = {
     "eval": ("zoo.cli.evaluate:main", "measure trained weights"),
     "convert": ("zoo.cli.convert:main", "weights from and to other projects' formats"),
     "data": ("zoo.cli.data:main", "sample packs: list, get; prepare your own data"),
+    "verify": ("zoo.cli.verify:main", "proofs: exact resume, accumulation, processes, decoding, formats, faults"),
     "bench": ("zoo.cli.bench:main", "measured speed beside the peers"),
 }
 
@@ -65,7 +66,7 @@ def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
     words = list(sys.argv[1:] if words is None else words)
     try:
         if not words or words[0] in ("-h", "--help", "help"):
@@ -81,6 +82,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"zoo: {error}\n")
         return 2
+    except Terminated:
+        sys.stderr.write("zoo: terminated\n")
+        return 143
     except KeyboardInterrupt:
         sys.stderr.write("zoo: interrupted\n")
         return 130

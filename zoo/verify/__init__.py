@@ -1,0 +1,1 @@
+"""Proofs that training can be trusted: what ``zoo verify`` checks, one module per check."""

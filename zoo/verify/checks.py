@@ -1,0 +1,123 @@
+"""Which checks run on what, and what a check that breaks is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+import zoo
+from zoo.registry import FamilySpec, family_of, is_model, normalise, registry
+from zoo.settings import choose
+from zoo.verify.accumulation import verify_accumulation
+from zoo.verify.children import ChildFailed, Crew
+from zoo.verify.convert import verify_convert
+from zoo.verify.decode import verify_decode
+from zoo.verify.faults import Drills
+from zoo.verify.resume import verify_resume
+from zoo.verify.verdicts import Verdict
+from zoo.verify.world_size import verify_world_size
+from zoo.weights import identify
+
+_PROCESSES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is done.
+
+    Attributes:
+        kills: Killed runs of each model.
+        tokens: Tokens to decode for each prompt.
+        seed: Chooses the moments of the kills.
+    """
+
+    kills: int
+    tokens: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to check.
+
+    Attributes:
+        spec: Its family.
+        model: Its name; of weights, where they are.
+        weights: Weights to convert; None builds the model anew.
+    """
+
+    spec: FamilySpec
+    model: str
+    weights: str | None = None
+
+    def build(self) -> nn.Module:
+        """The model in evaluation mode."""
+        return (zoo.load(self.weights) if self.weights else zoo.create_model(self.model)).eval()
+
+
+def find_subjects(targets: Iterable[str]) -> list[Subject]:
+    """What the words of a command line mean: families (the model of their small recipe), models, weights."""
+    subjects = []
+    for target in targets:
+        if normalise(target) in registry().families or is_model(target):
+            spec = family_of(target)
+            name, _, _ = choose(target, spec.verify.recipe)
+            subjects.append(Subject(spec=spec, model=name))
+        else:
+            found = identify(target)
+            subjects.append(Subject(spec=registry().families[found.family], model=target, weights=target))
+    return subjects
+
+
+def run_checks(
+    checks: Sequence[str],
+    subjects: Sequence[Subject],
+    folder: Path,
+    effort: Effort,
+    begin: Callable[[str, str], object] = lambda check, model: None,
+) -> Iterator[Iterable[Verdict]]:
+    """Run every check on every model, with one set of processes for all that train together.
+
+    Args:
+        checks: Names of checks.
+        subjects: Models.
+        folder: Where the runs go.
+        effort: How much is done.
+        begin: Called with check and model before each.
+    """
+    with Crew(_PROCESSES) as crew:
+        for check in checks:
+            for subject in subjects:
+                begin(check, subject.model)
+                yield guarded(check, subject, crew, verify(check, subject, folder, effort, crew))
+
+
+def verify(check: str, subject: Subject, folder: Path, effort: Effort, crew: Crew) -> Iterable[Verdict]:
+    """One check of one model."""
+    spec, cases, model = subject.spec, subject.spec.verify, subject.model
+    here = folder / check / Path(model).name
+    if check == "resume":
+        return verify_resume(spec, cases, model, here, kills=effort.kills, seed=effort.seed)
+    if check == "accumulation":
+        return verify_accumulation(spec, cases, model, here)
+    if check == "world-size":
+        return verify_world_size(spec, cases, model, here, crew)
+    if check == "decode":
+        return verify_decode(spec, cases, model, tokens=effort.tokens)
+    if check == "convert":
+        return verify_convert(spec, subject.build(), model, here)
+    return Drills(spec, cases, model, here, crew)
+
+
+def guarded(check: str, subject: Subject, crew: Crew, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    """The verdicts, and a failed one when a run ends as it should not."""
+    try:
+        yield from verdicts
+    except ChildFailed as error:
+        crew.restart()
+        yield Verdict(
+            check=check, subject=subject.model, what="the runs end as they should", found=str(error), passed=False
+        )

@@ -1,0 +1,140 @@
+"""What can go wrong in a run, made to go wrong at a given step. Each is picklable and is built in the child."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+
+class PoisonedGradient(Callback):
+    """One parameter's gradient turns to not-a-number on one process, after the processes have averaged theirs.
+
+    Args:
+        first: First step that it happens in.
+        steps: In how many.
+        rank: The process.
+    """
+
+    def __init__(self, *, first: int, steps: int = 1, rank: int = 0) -> None:
+        self.steps = range(first, first + steps)
+        self.rank = rank
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Spoil it."""
+        if trainer.global_step in self.steps and trainer.global_rank == self.rank:
+            next(p.grad for p in pl_module.parameters() if p.grad is not None).view(-1)[0] = float("nan")
+
+
+class LossSpike(Callback):
+    """The logged loss is a thousand times what it was, for some steps.
+
+    Args:
+        first: First step that it happens in.
+        steps: In how many.
+    """
+
+    def __init__(self, *, first: int, steps: int) -> None:
+        self.steps = range(first, first + steps)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Change what the task logs during these steps."""
+        pl_module.__dict__.pop("log", None)
+        if trainer.global_step in self.steps:
+            pl_module.__dict__["log"] = partial(log_enlarged, pl_module.log)
+
+
+def log_enlarged(log: Callable[..., None], name: str, value: Any, **options: Any) -> None:
+    """Log a loss as if it were a thousand times larger."""
+    log(name, value * 1000 if name == "train/loss" else value, **options)
+
+
+class SignalAt(Callback):
+    """A signal reaches one process during a step.
+
+    Args:
+        step: The step.
+        number: The signal.
+        rank: The process.
+    """
+
+    def __init__(self, *, step: int, number: int = signal.SIGTERM, rank: int = 0) -> None:
+        self.step = step
+        self.number = number
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Send it."""
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.number)
+
+
+class KilledDuring(Callback):
+    """SIGKILL some time after a step has begun.
+
+    Args:
+        step: The step, from 0.
+        share: When, as a share of the time that the step before it took.
+    """
+
+    def __init__(self, *, step: int, share: float) -> None:
+        self.step = step
+        self.share = share
+        self._began = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Set the clock."""
+        took, self._began = time.perf_counter() - self._began, time.perf_counter()
+        if trainer.global_step == self.step:
+            threading.Timer(self.share * took, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+class FullDisk(Callback):
+    """From a step on no file can grow beyond a size, as on a disk with a quota.
+
+    Args:
+        step: The step.
+        size: Bytes.
+    """
+
+    def __init__(self, *, step: int, size: int) -> None:
+        self.step = step
+        self.size = size
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Set the limit; the system then refuses to write, as it does when a disk is full."""
+        if trainer.global_step == self.step:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, resource.RLIM_INFINITY))
+
+
+class KilledWhileSaving:
+    """SIGKILL when half of a checkpoint is written.
+
+    Args:
+        name: The checkpoint.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self) -> None:
+        """Change how this process saves."""
+        save = torch.save
+
+        def half(value: Any, path: Any) -> None:
+            save(value, path)
+            if self.name in Path(path).name:
+                os.truncate(path, Path(path).stat().st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        torch.save = half  # type: ignore[assignment]
