@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning import LightningModule, Trainer
 
 import zoo
 from zoo.factory import build_model
@@ -42,8 +41,8 @@ def write_results(
     spec: FamilySpec,
     name: str,
     settings: dict[str, Any],
-    trainer: Trainer,
-    task: LightningModule,
+    trainer: Any,
+    task: Any,
     observed: dict[str, Any],
 ) -> RunResult:
     """Measure a trained model and write weights, figures and pictures. Every process must call this.
@@ -60,7 +59,7 @@ def write_results(
     report = Report(title=name)
     metrics: dict[str, Any] = {}
     if hasattr(trainer.strategy, "whole_weights"):  # of a sharded model
-        weights = trainer.strategy.whole_weights(task.model)  # type: ignore[attr-defined]
+        weights = trainer.strategy.whole_weights(task.model)
         if trainer.is_global_zero:
             task.model = build_model(spec.name, task.model.config)
             task.model.load_state_dict(weights, assign=True)

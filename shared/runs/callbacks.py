@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning import Callback, LightningModule, Trainer
 
 from zoo.shared.distributed import agree
@@ -32,7 +34,7 @@ class ResumeLog(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, AppendingCSVLogger):
                 logger.cut_back(trainer.global_step)
-        epochs = trainer.fit_loop.epoch_progress
+        epochs: Any = trainer.fit_loop.epoch_progress
         if trainer.fit_loop.restarted_mid_epoch and epochs.total.processed == epochs.total.started:
             # Saved at the end of an epoch, which Lightning completes without beginning the next one.
             epochs.increment_ready()

@@ -70,7 +70,7 @@ class Checkpoints(Checkpoint):
             return
         due = self.every is not None and trainer.global_step % self.every == 0
         self._wanted = bool(self.signals.agree()) or due
-        loop = trainer.fit_loop
+        loop: Any = trainer.fit_loop
         if self._wanted and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
             trainer._logger_connector.update_train_step_metrics()  # Lightning logs the step's row only later
             self._save(trainer)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
-from torch.distributed import ProcessGroup
 
 from zoo.shared.errors import Terminated
 
@@ -29,7 +28,7 @@ class Signals(Callback):
     def __init__(self) -> None:
         self.heard = 0
         self._before: dict[int, Any] = {}
-        self._group: ProcessGroup | None = None
+        self._group: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals, after Lightning, whose own handler of SIGTERM saves nothing."""

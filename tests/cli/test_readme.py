@@ -67,6 +67,10 @@ def stand_in(line: str, place: Path) -> list[str]:
     line = line.replace("runs/clip-nano/DATE/weights", str(place / "weights"))
     line = line.replace("{00000..00099}.tar", "00000.tar").replace("--trainer.devices 8", "--trainer.devices 1")
     words = shlex.split(line)[1:]
+    if "--resume" in words:
+        return ["train", "--resume", interrupted(place)]
+    if words[0] == "verify":  # tests/cli/test_verify.py runs all of it
+        return ["verify", "convert", "--fast"]
     if words[0] == "train":
         words += [*FAST, "--out", str(place / f"run-{abs(hash(line))}"), "--data.batch_size", "16"]
         words += ["--trainer.precision", "32-true"]
@@ -78,6 +82,16 @@ def stand_in(line: str, place: Path) -> list[str]:
     elif words[0] == "eval":
         words += ["--benchmark", "retrieval"]
     return words
+
+
+def interrupted(place: Path) -> str:
+    """The folder of a run that has one of its two steps."""
+    run = str(place / "interrupted")
+    words = ["train", "clip", "--recipe", "smoke", *FAST, "--out", run, "--checkpoint_every", "1"]
+    assert main(words) == 0
+    for late in ("metrics.json", "checkpoints/00000002.ckpt"):
+        (place / "interrupted" / late).unlink()
+    return run
 
 
 @pytest.mark.parametrize("line", commands())

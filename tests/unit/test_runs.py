@@ -82,6 +82,16 @@ def test_random_state_round_trips_through_a_weights_only_file(tmp_path: Path) ->
     assert (random.gauss(0, 1), np.random.randn(4).tolist(), torch.rand(4).tolist()) == expected
 
 
+@pytest.mark.gpu
+def test_random_state_of_the_gpu_round_trips(tmp_path: Path) -> None:
+    torch.cuda.manual_seed_all(3)
+    torch.save(capture_random_state(), tmp_path / "state.pt")
+    expected = torch.rand(4, device="cuda").tolist()
+    torch.cuda.manual_seed_all(9)
+    restore_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.rand(4, device="cuda").tolist() == expected
+
+
 def test_run_folders_never_collide_and_the_newest_finished_one_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

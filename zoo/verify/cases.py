@@ -16,6 +16,7 @@ class Decoder:
 
     Attributes:
         prompts: Prompts of unequal length.
+        room: Tokens that fit into the context after the longest of them.
         plain: One prompt and a number of tokens to that many greedy tokens, computing everything anew for each: the
             plain way that the others are compared with.
         ways: Name of a further way to the same for all prompts together: with a growing cache, with a static one,
@@ -23,6 +24,7 @@ class Decoder:
     """
 
     prompts: Sequence[Tokens]
+    room: int
     plain: Callable[[Tokens, int], Tokens]
     ways: Mapping[str, Callable[[Sequence[Tokens], int], Sequence[Tokens]]]
 

@@ -171,11 +171,13 @@ class Crew:
         found: dict[int, int] = {}
         until = time.monotonic() + PATIENCE
         while len(found) < processes:
-            waiting = {connection: rank for rank, (_, connection) in enumerate(members) if rank not in found}
+            waiting: dict[Any, int] = {
+                connection: rank for rank, (_, connection) in enumerate(members) if rank not in found
+            }
             ready = wait(list(waiting), max(0.0, until - time.monotonic()))
             if not ready:
                 raise ChildFailed(f"{job.out.name}: processes {sorted(waiting.values())} hang: {job.last_line}")
-            for connection in ready:
+            for connection in list[Any](ready):
                 try:
                     code = found[waiting[connection]] = connection.recv()
                 except EOFError as error:

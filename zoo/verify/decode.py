@@ -16,11 +16,12 @@ def verify_decode(spec: FamilySpec, cases: VerifyCases, model: str, *, tokens: i
         spec: The family.
         cases: Names the function that makes the decoder from the model's name.
         model: The model.
-        tokens: Tokens to generate for each prompt.
+        tokens: Tokens to generate for each prompt, at most.
     """
     if cases.decode is None:
         return
     decoder: Decoder = resolve(cases.decode)(model)
+    tokens = min(tokens, decoder.room)
     expected = [list(decoder.plain(prompt, tokens)) for prompt in decoder.prompts]
     for name, way in decoder.ways.items():
         found = [list(map(int, row)) for row in way(decoder.prompts, tokens)]

@@ -92,6 +92,7 @@ def decoder(name: str) -> Decoder:
     compiled = torch.compile(step, backend="aot_eager", dynamic=False)
     return Decoder(
         prompts=PROMPTS,
+        room=LENGTH - max(map(len, PROMPTS)),
         plain=quiet(partial(plain, model)),
         ways={
             "cached": quiet(partial(alone, model, run=step)),
@@ -106,6 +107,7 @@ def careless(name: str) -> Decoder:
     right = decoder(name)
     return Decoder(
         prompts=right.prompts,
+        room=right.room,
         plain=right.plain,
         ways={"left-padded without a mask": torch.no_grad()(partial(static, build(name), run=step, masked=False))},
     )
