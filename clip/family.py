@@ -83,6 +83,7 @@ FAMILY = FamilySpec(
             "model": {"vision": "resnet", "vision_depth": (1, 1, 1, 1), "vision_width": 8, "vision_heads": 4},
         },
         tensor_parallel=True,
+        convert={"vision_width": 64, "vision_heads": 1, "text_width": 64, "text_heads": 1},  # 64 wide, as OpenAI's are
         outputs="zoo.clip.verify:outputs",
         damaged="zoo.clip.verify:damaged",
     ),

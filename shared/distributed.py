@@ -69,6 +69,19 @@ def agree(value: T) -> T:
     return values[0]
 
 
+def gather_objects(value: T) -> list[T]:
+    """What every process holds, in rank order. Every process must call this.
+
+    Args:
+        value: Anything that can be pickled.
+    """
+    if world_size() == 1:
+        return [value]
+    values: list[T] = [value] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 
-import zoo
 from zoo.factory import build_model
 from zoo.registry import FamilySpec, resolve
+from zoo.shared.files import read_json
+from zoo.shared.machine import hardware, versions
 from zoo.shared.runs.card import model_card
 from zoo.shared.runs.folder import RunFolder
-from zoo.shared.runs.report import Report
+from zoo.shared.runs.report import Figure, Report
 from zoo.weights import save_weights
 
 
@@ -73,17 +72,27 @@ def write_results(
             "model": name,
             "figures": {f.key: f.value for f in report.figures},
             "chance": {f.key: f.chance for f in report.figures if f.chance is not None},
-            "logged": {k: float(v) for k, v in trainer.callback_metrics.items()},
             "parameters": sum(p.numel() for p in task.model.parameters()),
             "steps": trainer.global_step,
             **observed,
-            "hardware": hardware(),
-            "versions": versions(),
+            "hardware": hardware("cuda" if torch.cuda.is_available() else "cpu"),
+            "versions": versions("paper-zoo", "torch", "lightning"),
         }
         preprocessor = resolve(spec.preprocessor).for_model(task.model.config)
         card = model_card_of(spec, name, settings, metrics, report)
         save_weights(task.model, run.weights, preprocessor=preprocessor, card=card)
         run.finish(metrics)
+    return RunResult(folder=run.path, weights=run.weights, metrics=metrics, report=report)
+
+
+def read_results(run: RunFolder) -> RunResult:
+    """The results of a run that is finished already, as they lie in its folder."""
+    metrics = read_json(run.metrics)
+    figures = [
+        Figure(name=key, key=key, value=value, chance=metrics["chance"].get(key))
+        for key, value in metrics["figures"].items()
+    ]
+    report = Report(title=metrics["model"], figures=figures)
     return RunResult(folder=run.path, weights=run.weights, metrics=metrics, report=report)
 
 
@@ -100,22 +109,3 @@ def model_card_of(
         recipe={key: settings[key] for key in ("task", "data")},
         figures={figure.name: figure.show(figure.value) for figure in report.figures},
     )
-
-
-def hardware() -> dict[str, Any]:
-    """What the run ran on."""
-    info: dict[str, Any] = {"machine": platform.machine(), "threads": torch.get_num_threads()}
-    if torch.cuda.is_available():
-        info["gpu"] = torch.cuda.get_device_name()
-        info["gpus"] = torch.cuda.device_count()
-    return info
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
-    return {
-        "zoo": zoo.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-    }

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import DoublePrecision
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from zoo.factory import build_model, checked
 from zoo.registry import FamilySpec, canonical, family_of, resolve
-from zoo.results import RunResult, write_results
+from zoo.results import RunResult, read_results, write_results
 from zoo.settings import build_parser, choose, merge, parse_overrides
 from zoo.shared.audit import AuditBeforeTraining
 from zoo.shared.batch_norm import SyncedBatchNorm
@@ -97,6 +98,7 @@ def resume_run(folder: str | Path, overrides: dict[str, Any], callbacks: Sequenc
     settings = parse_overrides(parser, merge(settings, overrides))
     settings.pop("out", None)
     if overrides:
+        run.reopen()
         run.write_config({"name": name, **settings})
     return run_and_compare(console, run, name, settings, callbacks, resume=True)
 
@@ -159,6 +161,7 @@ def train_once(
     spec, began = family_of(name), time.time()
     if resume and run.metrics.is_file():
         console.print(f"{run.path} is finished already", highlight=False, soft_wrap=True)
+        return read_results(run)
     checkpoint = newest_checkpoint(run.checkpoints) if resume else None
     if resume and checkpoint is None:
         console.print(f"{run.path} has no checkpoint yet; it starts from its first step", highlight=False)
@@ -176,6 +179,8 @@ def train_once(
     target = resolve(spec.datamodule)
     datamodule = target(config=config, seed=settings["seed"], **checked(target.__init__, "data", settings["data"]))
 
+    if settings["checkpoint_every"] < 1 or settings["max_skipped_steps"] < 1:
+        raise UserError("--checkpoint_every and --max_skipped_steps must be at least 1")
     every = None if settings["trainer"].get("enable_checkpointing") is False else settings["checkpoint_every"]
     signals, throughput, finite = Signals(), Throughput(), FiniteSteps(run, settings["max_skipped_steps"])
     checkpoints = Checkpoints(run, every, signals)
@@ -184,7 +189,14 @@ def train_once(
     callbacks += [UpdateRatio(), watching]
     if settings["audit"] and spec.audit and checkpoint is None:
         callbacks.append(AuditBeforeTraining(resolve(spec.audit), console))
-    trainer = build_trainer(run, settings, console, callbacks, several_backwards=not task.automatic_optimization)
+    trainer = build_trainer(
+        run,
+        settings,
+        console,
+        callbacks,
+        first_step=0 if checkpoint is None else int(checkpoint.stem),
+        several_backwards=not task.automatic_optimization,
+    )
 
     with warnings.catch_warnings():
         for category, pattern in QUIET:
@@ -193,7 +205,7 @@ def train_once(
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         except BaseException as error:
             # Lightning wraps Ctrl-C in an exit of its own.
-            if signals.heard or isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt) or (signals.heard and isinstance(error, SystemExit)):
                 saved = f"; saved {checkpoints.newest.name}" if checkpoints.newest else ""
                 console.print(
                     f"interrupted at step {trainer.global_step}{saved}; continue with `zoo train --resume {run.path}`",
@@ -206,18 +218,37 @@ def train_once(
                     f"the disk is full: {error}; free some space, then continue with `zoo train --resume {run.path}`"
                 ) from error
             raise
+    if signals.agree():  # after the last step
+        raise stop(signals.heard)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if not checkpoints.trained:
+        logged = checkpoints.logged
+        end_again(trainer, task)
     observed = {
+        "logged": logged,
         "samples": throughput.samples,
         "training_seconds": round(throughput.seconds, 2),
         "data_wait_fraction": round(throughput.waited / max(throughput.seconds, 1e-9), 4),
         "mfu": throughput.mfu and round(throughput.mfu, 4),
         "peak_memory_gb": round(throughput.peak_memory_gb, 3),
         "seconds": round(time.time() - began, 2),
-        "bad_samples": dict(datamodule.bad),
+        "bad_samples": datamodule.all_bad(),
         "skipped_steps": finite.skipped,
         "watches": watching.crossings,
     }
     return write_results(run, spec, name, settings, trainer, task, observed)
+
+
+def end_again(trainer: Trainer, task: LightningModule) -> None:
+    """Do what the end of training does, for a run that was killed after its last step.
+
+    Lightning trains no step then, and calls no hook; the weights are not the averaged ones yet.
+    """
+    for callback in trainer.callbacks:
+        if isinstance(callback, RandomState):
+            callback.on_train_start(trainer, task)
+        if isinstance(callback, EMAWeightAveraging):
+            callback.on_train_end(trainer, task)
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -242,7 +273,8 @@ def build_trainer(
     console: Console,
     callbacks: list[Any],
     *,
-    several_backwards: bool = False,
+    first_step: int,
+    several_backwards: bool,
 ) -> Trainer:
     """Lightning's Trainer with our logs, checkpoints and callbacks.
 
@@ -251,6 +283,7 @@ def build_trainer(
         settings: The run's settings.
         console: Where progress is shown.
         callbacks: Those that the caller looks at afterwards.
+        first_step: The step that it goes on from; what TensorBoard has of later ones is not shown.
         several_backwards: A step has several backward passes, each through a part of the model (a GAN).
     """
     arguments = dict(settings["trainer"])
@@ -266,8 +299,6 @@ def build_trainer(
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun knows how many it has started, also when a run is resumed
         arguments["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
         arguments["num_nodes"] = int(os.environ["GROUP_WORLD_SIZE"])
-    if several_backwards and arguments.get("strategy") == "ddp":
-        arguments["strategy"] = "ddp_find_unused_parameters_true"
     if arguments.get("strategy") in SHARDED:
         from zoo.shared.scale.strategy import ShardedStrategy  # deferred: few runs need it
 
@@ -278,18 +309,21 @@ def build_trainer(
             arguments["precision"] = None
             plugins.append(DoublePrecision())  # Lightning refuses the name, but not the thing
     try:
-        return Trainer(
+        trainer = Trainer(
             **arguments,
             enable_progress_bar=False,
             callbacks=callbacks,
             logger=[
                 AppendingCSVLogger(run.rows),
-                TensorBoardLogger(run.path, name="", version="tensorboard"),
+                TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=first_step or None),
             ],
             plugins=plugins,
             default_root_dir=run.path,
             use_distributed_sampler=False,
         )
+        if several_backwards and isinstance(trainer.strategy, DDPStrategy):
+            trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+        return trainer
     except Exception as error:
         if type(error).__name__ in ("MisconfigurationException", "ValueError", "RuntimeError"):
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import logging
 import signal
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from zoo.shared.data.images import BadSample
+from zoo.shared.data.loaders import CountingLoader, Item, StreamDataset, StreamLoader
 from zoo.shared.data.order import GlobalBatchSampler, InOrderSampler, SampleKey, sample_rng, slice_of_rank
 from zoo.shared.data.windows import with_step_counts
+from zoo.shared.distributed import gather_objects, rank, world_size
 from zoo.shared.errors import UserError
+from zoo.shared.runs.plan import epoch_length
 
 log = logging.getLogger("zoo")
 
 _TRIES = 16  # substitutes tried for one sample before the data is called unreadable
 _ENOUGH = 1000  # the share of bad samples is taken of at least so many, or one early bad file would stop a run
 _NAMED = 20  # bad samples named in the log; all of them are in `bad`
-
-Item = dict[str, Any]
 
 
 class ItemReader(Protocol):
@@ -47,22 +47,6 @@ class ItemReader(Protocol):
         Raises:
             BadSample: It cannot be used.
         """
-
-
-class StreamDataset(IterableDataset[Item]):
-    """Items that can only be read one after the other, without end.
-
-    Attributes:
-        epoch: The epoch to read; this and the next two are set before an iterator is made.
-        delivered: Batches of the epoch that this process has had already.
-        batch_size: Items in a batch of this process.
-        world_size: Number of processes that share the stream.
-    """
-
-    epoch = 0
-    delivered = 0
-    batch_size = 1
-    world_size = 1
 
 
 @runtime_checkable
@@ -114,112 +98,15 @@ class KeyedDataset(Dataset[Item]):
 def collate(items: list[Item]) -> Item:
     """Stack items; the names of bad samples stay a list."""
     failed = [failure for item in items for failure in item.pop("_failed", [])]
-    passed = sum(item.pop("_passed", 0) for item in items)
     fatal = [item["_fatal"] for item in items if "_fatal" in item]
     if fatal:
         return {"_fatal": fatal[0], "_failed": failed}
-    return {**default_collate(items), "_failed": failed, "_passed": passed}
+    return {**default_collate(items), "_failed": failed}
 
 
-class CountingLoader(DataLoader):
-    """A loader that reports what its workers found, in the main process.
-
-    Lightning asks loaders that stop in mid-epoch for their state; the order is a rule, so there is none.
-    """
-
-    watch: Callable[[Item, float], None]
-    group: Callable[[Iterator[Item]], Iterator[Item]] = staticmethod(lambda batches: batches)
-
-    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
-        return self.group(_Watched(super().__iter__(), self.watch))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the order is a function of the batches consumed."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
-
-
-class _Watched:
-    def __init__(self, batches: Iterator[Item], watch: Callable[[Item, float], None]) -> None:
-        self.batches = batches
-        self.watch = watch
-
-    def __iter__(self) -> _Watched:
-        return self
-
-    def __next__(self) -> Item:
-        began = time.perf_counter()
-        batch = next(self.batches)
-        self.watch(batch, time.perf_counter() - began)
-        return batch
-
-
-class StreamLoader(CountingLoader):
-    """Batches of a stream: as many in an epoch as its stated length makes.
-
-    A resumed run goes on in mid-epoch if the stream is dealt out as before; see :mod:`zoo.shared.data.streams`.
-
-    Args:
-        dataset: The items.
-        batches: Batches in an epoch.
-        consumed: Says how many batches the run has trained on.
-        **options: As for torch's loader.
-    """
-
-    def __init__(self, dataset: StreamDataset, *, batches: int, consumed: Callable[[], int], **options: Any) -> None:
-        super().__init__(dataset, **options)
-        self.items, self.batches, self.consumed = dataset, batches, consumed
-        self.layout = [dataset.world_size, self.num_workers, self.batch_size, batches]
-        self.began: tuple[int, int] | None = None  # the epoch being read, and the batches consumed before it
-        self.earlier: dict[str, Any] = {}  # the state of the run that this one resumes
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
-        consumed = self.consumed()
-        epoch, rest = self._place(consumed)
-        self.began = epoch, consumed - rest
-        batches = itertools.islice(self._read(epoch, rest), self.batches - rest)
-        # As with files, a pass that begins in mid-epoch runs on into the next one and never ends early.
-        return itertools.chain(batches, self._later(epoch + 1, rest)) if rest else batches
-
-    def _place(self, consumed: int) -> tuple[int, int]:
-        """The epoch to read, and how many of its batches the run has had."""
-        epoch, rest = divmod(consumed, self.batches)
-        if self.began is not None:
-            return max(epoch + bool(rest), self.began[0] + 1), 0
-        if self.earlier:
-            epoch, rest = self.earlier["epoch"], consumed - self.earlier["first"]
-            if not 0 <= rest < self.batches:
-                return epoch + 1, 0
-        if rest and self.earlier.get("layout") != self.layout:
-            log.warning(
-                "a stream that was dealt out to other numbers of processes and workers, or in other batches, cannot be "
-                "resumed in mid-epoch; the run goes on with what epoch %d reads",
-                epoch + 1,
-            )
-            return epoch + 1, 0
-        return epoch, rest
-
-    def _read(self, epoch: int, delivered: int) -> Iterator[Item]:
-        self.items.epoch, self.items.delivered, self.items.batch_size = epoch, delivered, self.batch_size or 1
-        return super().__iter__()
-
-    def _later(self, epoch: int, count: int) -> Iterator[Item]:
-        yield from itertools.islice(self._read(epoch, 0), count)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Which epoch is read since when, and how it is dealt out."""
-        if self.began is None:
-            return self.earlier
-        return {"epoch": self.began[0], "first": self.began[1], "layout": self.layout}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What the run that is resumed was reading."""
-        self.earlier = state
+def _sum(parts: Iterable[Any]) -> Any:
+    """Numbers added up, dictionaries laid over each other."""
+    return functools.reduce(lambda a, b: a | b if isinstance(a, dict) else a + b, parts)
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:
@@ -244,6 +131,7 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         seen: Samples read so far, by this process.
         replaced: Times that a bad sample was met.
         waited: Seconds that this process has waited for batches.
+        breach: Why the run must stop, once this process has met too many bad samples.
     """
 
     def __init__(self, *, batch_size: int, workers: int, seed: int, max_bad_fraction: float) -> None:
@@ -260,6 +148,7 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         self.seen = 0
         self.replaced = 0
         self.waited = 0.0
+        self.breach: str | None = None
         self._readers: tuple[ItemReader, ItemReader | None] | None = None
 
     @abstractmethod
@@ -286,6 +175,10 @@ class KeyedDataModule(L.LightningDataModule, ABC):
     def batches_per_epoch(self) -> int:
         """Training batches in an epoch."""
         return max(1, len(self.readers[0]) // self.batch_size)
+
+    def _epoch_length(self) -> int:
+        batches = self.batches_per_epoch
+        return batches if self.trainer is None else epoch_length(self.trainer, batches)
 
     def count(self, batch: Item) -> dict[str, int]:
         """What the terms of the loss are means over, such as ``{"tokens": 812}``; nothing by default.
@@ -325,6 +218,7 @@ class KeyedDataModule(L.LightningDataModule, ABC):
                 StreamLoader(
                     reader.stream(rank=rank, world_size=world_size),
                     batches=self.batches_per_epoch,
+                    length=self._epoch_length(),
                     consumed=self.consumed,
                     batch_size=share.stop - share.start,
                     **self._options(),
@@ -398,12 +292,31 @@ class KeyedDataModule(L.LightningDataModule, ABC):
             raise UserError(batch["_fatal"])
         if "_fatal" in batch:
             raise UserError(f"{len(failed)} samples in a row cannot be used: {self._examples()}; check the data")
-        self.seen += len(batch["bad"]) + batch.pop("_passed")
+        self.seen += len(batch["bad"])
         if self.replaced > self.max_bad_fraction * max(self.seen, _ENOUGH):
-            raise UserError(
+            self.breach = (
                 f"{self.replaced} of {self.seen} samples cannot be used, more than --data.max_bad_fraction "
                 f"{self.max_bad_fraction:g} allows: {self._examples()}; mend or remove them, or raise the limit"
             )
+            if world_size() == 1:  # several processes have to stop together, after the step
+                raise UserError(self.breach)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What every process has counted, in rank order. Every process must call this."""
+        here = {"bad": dict(self.bad), "seen": self.seen, "replaced": self.replaced}
+        return {"ranks": gather_objects(here)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting; with another number of processes the first one takes over what all have counted."""
+        ranks = state_dict["ranks"]
+        if len(ranks) != world_size():
+            ranks = [{key: _sum(part[key] for part in ranks) for key in ranks[0]}] + [{}] * (world_size() - 1)
+        for name, value in ranks[rank()].items():
+            setattr(self, name, value)
+
+    def all_bad(self) -> dict[str, str]:
+        """Id of each bad sample that any process has met, to the reason. Every process must call this."""
+        return _sum(gather_objects(dict(self.bad)))
 
     def _examples(self) -> str:
         return "; ".join(f"{name} ({reason})" for name, reason in list(self.bad.items())[:3])

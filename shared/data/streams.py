@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import get_worker_info
 
-from zoo.shared.data.datamodule import Item, StreamDataset
 from zoo.shared.data.images import BadSample
+from zoo.shared.data.loaders import Item, StreamDataset
 from zoo.shared.data.order import sample_rng
 from zoo.shared.data.tars import AFTER, BLOCK, IMAGES, TarSource, split_name
 from zoo.shared.errors import UserError
@@ -197,17 +197,16 @@ class StreamedItems(StreamDataset):
     def __iter__(self) -> Iterator[Item]:
         """Items without end; a bad sample is left out and named in the next item.
 
-        What the epoch has delivered before a restart is read again, so that it is known which samples are bad, and
-        passed over; the first item names the bad ones among it and says in ``_passed`` how many it was.
+        What the epoch has delivered before a restart is read again and passed over, because only reading tells which
+        samples are bad and were left out.
         """
         worker = get_worker_info()
         workers, place = (1, 0) if worker is None else (worker.num_workers, worker.id)
         # Batches come from the workers in turn, and the next one comes from the first worker.
         number = (place + self.delivered) % workers
-        passing = passed = len(range(number, self.delivered, workers)) * self.batch_size
+        passing = len(range(number, self.delivered, workers)) * self.batch_size
         slot = Slot(self.rank * workers + number, self.world_size * workers)
         failed: list[tuple[str, str]] = []
-        before: list[tuple[str, str]] = []
         try:
             for order, sample in enumerate(self.stream.samples(self.epoch, slot)):
                 pairs = MemoryPairs([sample], name=self.stream.name)
@@ -221,12 +220,8 @@ class StreamedItems(StreamDataset):
                     continue
                 if passing:
                     passing -= 1
-                    before += failed
                 else:
-                    yield {
-                        **item, "index": index, "bad": bool(failed), "_failed": before + failed, "_passed": passed
-                    }  # fmt: skip
-                    before, passed = [], 0
+                    yield {**item, "index": index, "bad": bool(failed), "_failed": failed}
                 failed = []
             while True:
                 yield {"_fatal": None, "_failed": failed}

@@ -25,7 +25,7 @@ def grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
-        return get_total_norm(gradients)
+        return _norm(gradients)
     plain = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     alike: dict[object, list[DTensor]] = {}
     for gradient in gradients:
@@ -33,14 +33,22 @@ def grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
             alike.setdefault((gradient.device_mesh, gradient.placements), []).append(gradient)
     norms = [_sharded_norm(group) for group in alike.values()]
     if plain:
-        norms.append(get_total_norm(plain))
+        norms.append(_norm(plain))
     return torch.stack([norm.to(norms[0].device) for norm in norms]).norm()
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of plain tensors, in float32 at least: float16 ends at 65504, bfloat16 has 8 bits."""
+    if any(gradient.dtype in (torch.float16, torch.bfloat16) for gradient in gradients):
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+        return torch.linalg.vector_norm(torch.stack(norms))
+    return get_total_norm(gradients)
 
 
 def _sharded_norm(gradients: list[DTensor]) -> Tensor:
     """The norm of DTensors with the same mesh and placements: their shards' squares, summed over the shards."""
     mesh, placements = gradients[0].device_mesh, gradients[0].placements
-    squares = get_total_norm([gradient.to_local() for gradient in gradients]).square()
+    squares = _norm([gradient.to_local() for gradient in gradients]).square()
     for axis, placement in enumerate(placements):
         if not placement.is_replicate():
             dist.all_reduce(squares, group=mesh.get_group(axis))

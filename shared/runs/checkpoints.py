@@ -17,10 +17,11 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from zoo.shared.distributed import first_process, rank, world_size
+from zoo.shared.distributed import first_process, gather_objects, rank, world_size
 from zoo.shared.errors import UserError
 from zoo.shared.files import atomic_path
 from zoo.shared.runs.folder import RunFolder
+from zoo.shared.runs.plan import planned_steps
 from zoo.shared.runs.signals import Signals, stop
 
 log = logging.getLogger("zoo")
@@ -43,7 +44,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Saves every ``every`` steps, and stops the run after saving when a signal was heard. Keeps the two newest.
+    """Saves every ``every`` steps and at the last one, and when a signal was heard, which then stops the run.
+
+    The two newest are kept.
 
     A checkpoint holds the state after everything that belongs to its step: the row of the log is on disk before it,
     and when a validation is due at that step it is saved after it, so that a resumed run repeats and misses nothing.
@@ -55,6 +58,8 @@ class Checkpoints(Checkpoint):
 
     Attributes:
         newest: The last one saved.
+        trained: Whether a step was left to train.
+        logged: The metrics as they were when it was saved, or in the checkpoint that the run resumes from.
     """
 
     def __init__(self, run: RunFolder, every: int | None, signals: Signals) -> None:
@@ -62,26 +67,44 @@ class Checkpoints(Checkpoint):
         self.every = every
         self.signals = signals
         self.newest: Path | None = None
+        self.logged: dict[str, float] = {}
+        self.trained = False
+        self._last = 0
         self._wanted = False
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out which step is the last one."""
+        self._last = planned_steps(trainer)
+        self.trained = True
+
+    def on_train_batch_end(self, trainer: Any, pl_module: LightningModule, *args: Any) -> None:
         """Save if it is time, unless a validation comes first."""
         if trainer.fit_loop._should_accumulate():
             return
-        due = self.every is not None and trainer.global_step % self.every == 0
-        self._wanted = bool(self.signals.agree()) or due
-        loop: Any = trainer.fit_loop
-        if self._wanted and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+        step, loop = trainer.global_step, trainer.fit_loop
+        due = self.every is not None and (step % self.every == 0 or step == self._last)
+        self._wanted = bool(self.signals.agree(trainer.datamodule.breach)) or due
+        validates = loop.epoch_loop._should_check_val_fx(loop._data_fetcher) and not loop.epoch_loop.val_loop.skip
+        if self._wanted and not validates:
             trainer._logger_connector.update_train_step_metrics()  # Lightning logs the step's row only later
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what had to wait."""
-        if self._wanted:
+        if not trainer.sanity_checking and (self._wanted or self.signals.agree()):
             self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The logged metrics: a run whose last step is in the checkpoint logs nothing more."""
+        return {"logged": self.logged}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep them."""
+        self.logged = state_dict["logged"]
 
     def _save(self, trainer: Trainer) -> None:
         self._wanted = False
+        self.logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         path = self.run.checkpoints / f"{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path)
         self.newest = path
@@ -167,12 +190,7 @@ class RandomState(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all ranks, in rank order. Every rank calls this."""
-        here = capture_random_state()
-        states = [here]
-        if world_size() > 1:
-            states = [{} for _ in range(world_size())]
-            torch.distributed.all_gather_object(states, here)
-        return {"ranks": states}
+        return {"ranks": gather_objects(capture_random_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until training starts."""

@@ -25,8 +25,8 @@ _KEPT = 5  # batches saved of steps that were skipped one at a time
 class FiniteSteps(Callback):
     """Skips the steps whose gradient is NaN or infinite on any process, on all of them, and logs the gradient norm.
 
-    A skipped step counts as a step: data, schedule and step number go on, weights and moments stay. The batch of the
-    first step of a row of skipped ones is saved in ``bad_batches/`` of the run, and that of the last when the row is
+    A skipped step counts as a step: data, schedule and step number go on, weights and moments stay. The batches of the
+    first step of a row of skipped ones are saved in ``bad_batches/`` of the run, and those of the last when the row is
     too long. (In float16 the scaler makes some of the first steps overflow by design; they are skipped and counted.)
 
     Args:
@@ -43,12 +43,12 @@ class FiniteSteps(Callback):
         self.limit = limit
         self.skipped = 0
         self.in_a_row = 0
-        self._batch: Any = None
+        self._batches: list[Any] = []
         self._culprits: list[str] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Keep the batch while its step is taken."""
-        self._batch = batch
+        """Keep the batches of a step until it is taken."""
+        self._batches.append(batch)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Log the norm of the gradient; without a finite one, take the gradient away, so that nothing moves."""
@@ -56,7 +56,7 @@ class FiniteSteps(Callback):
         norm = grad_norm(parameters)
         number = "" if len(trainer.optimizers) == 1 else f"/{trainer.optimizers.index(optimizer)}"
         pl_module.log(f"train/grad_norm{number}", norm)
-        if all_finite(norm):
+        if all_finite(norm.to(pl_module.device)):
             return
         wanted = {id(p) for p in parameters}
         self._culprits += [
@@ -69,11 +69,12 @@ class FiniteSteps(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Count, and stop when it has been too many in a row."""
-        batch, self._batch = self._batch, None
+        if trainer.fit_loop._should_accumulate():
+            return
+        batches, self._batches = self._batches, []
         culprits, self._culprits = self._culprits, []
         if not culprits:
-            if not trainer.fit_loop._should_accumulate():
-                self.in_a_row = 0
+            self.in_a_row = 0
             return
         self.skipped += 1
         self.in_a_row += 1
@@ -81,8 +82,8 @@ class FiniteSteps(Callback):
         kept = ""
         if self.in_a_row == self.limit or (self.in_a_row == 1 and self.skipped <= _KEPT):
             path = self.run.path / "bad_batches" / f"step-{step:08d}-rank-{trainer.global_rank}.pt"
-            save_atomically(path, lambda to: torch.save({"step": step, "parameters": culprits, "batch": batch}, to))
-            kept = f"; the batch is in {path}"
+            save_atomically(path, lambda to: torch.save({"step": step, "parameters": culprits, "batches": batches}, to))
+            kept = f"; its data is in {path}"
         some = ", ".join(culprits[:3]) + (f" and {len(culprits) - 3} more" if len(culprits) > 3 else "")
         if first_process():
             log.warning("step %d skipped: the gradient is not finite (%s)%s", step, some, kept)

@@ -95,6 +95,11 @@ class RunFolder:
             raise UserError(f"{self.config} is damaged: it holds no settings")
         return config
 
+    def reopen(self) -> None:
+        """Let a finished run go on; the first process does."""
+        if first_process():
+            self.metrics.unlink(missing_ok=True)
+
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write the final figures; their presence marks a finished run."""
         write_json(self.metrics, metrics)

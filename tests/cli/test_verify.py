@@ -65,6 +65,7 @@ def test_what_does_not_hold_is_said_and_gives_code_1(careless: str, capsys: pyte
         (["verify", "convert", "nowhere"], "nowhere"),
         (["verify", "resume", "clip", "--kills", "0"], "--kills"),
         (["verify", "decode", "clip", "--keep", "FULL"], "not empty"),
+        (["verify", "decode", "clip"], "nothing to check"),
     ],
 )
 def test_mistakes_give_one_line_and_code_2(

@@ -171,11 +171,41 @@ def test_bad_samples_count_the_same_after_a_resume(uneven):
     source, _ = uneven
     whole = data(source, pairs=SHARDS * EACH)
     loader = whole.train_dataloader()
-    list(loader)
-    module = data(source, pairs=SHARDS * EACH)
-    next(iter(loader_of(module, 11, loader.state_dict())))  # the last batch of the epoch
-    assert (module.replaced, module.seen) == (whole.replaced, whole.seen) == (1, SHARDS * EACH)
-    assert module.bad == whole.bad == {"5.tar/5-2": "not an image that Pillow knows"}
+    states = [whole.state_dict() for _ in loader]
+    assert (whole.replaced, whole.seen) == (1, SHARDS * EACH)
+    for consumed in (1, 6, 11):  # the bad sample is met before and after
+        module = data(source, pairs=SHARDS * EACH)
+        module.load_state_dict(states[consumed - 1])
+        again = loader_of(module, consumed, loader.state_dict())
+        list(itertools.islice(iter(again), len(states) - consumed))
+        assert (module.replaced, module.seen) == (whole.replaced, whole.seen)
+        assert module.bad == whole.bad == {"5.tar/5-2": "not an image that Pillow knows"}
+
+
+def test_counts_of_all_processes_survive_another_number_of_them():
+    module = ClipDataModule(config=CONFIG, source="shapes")
+    module.load_state_dict(
+        {"ranks": [{"bad": {"a": "x"}, "seen": 8, "replaced": 1}, {"bad": {"b": "y"}, "seen": 8, "replaced": 2}]}
+    )
+    assert (module.bad, module.seen, module.replaced) == ({"a": "x", "b": "y"}, 16, 3)
+    assert module.all_bad() == {"a": "x", "b": "y"}
+
+
+def test_a_resume_at_the_end_of_a_shortened_epoch_goes_on_with_the_next(shards):
+    """Only 4 of an epoch's 12 batches are trained on."""
+    whole = data(shards)
+    whole._epoch_length = lambda: 4
+    loader = whole.train_dataloader()
+    epochs = []
+    for consumed in (0, 4, 8):
+        whole.consumed = lambda consumed=consumed: consumed
+        loader.consumed = whole.consumed
+        epochs.append((list(itertools.islice(iter(loader), 4)), loader.state_dict()))
+    for consumed, (_, state) in zip((4, 8), epochs, strict=False):
+        module = data(shards)
+        module._epoch_length = lambda: 4
+        again = loader_of(module, consumed, state)
+        same(list(itertools.islice(iter(again), 4)), epochs[consumed // 4][0])
 
 
 @pytest.mark.parametrize("change", [{"workers": 2}, {"world_size": 2}, {"batch_size": 4}])

@@ -16,6 +16,7 @@ from zoo.verify.compare import differences
 from zoo.verify.decode import agreement, verify_decode
 from zoo.verify.faults import Drills
 from zoo.verify.resume import verify_resume
+from zoo.verify.setup import Setup
 from zoo.verify.tape import distance
 from zoo.verify.verdicts import Verdict, within
 from zoo.verify.world_size import verify_world_size
@@ -43,8 +44,8 @@ def crew() -> Iterator[Crew]:
         yield crew
 
 
-def model(spec: FamilySpec) -> str:
-    return spec.default_model
+def setup(spec: FamilySpec, folder: Path) -> Setup:
+    return Setup(spec=spec, model=spec.default_model, folder=folder, settings={})
 
 
 def failed(verdicts: Iterable[Verdict]) -> list[str]:
@@ -60,77 +61,77 @@ def name(spec: FamilySpec) -> str:
 
 
 @pytest.mark.parametrize("spec", [families.LANGUAGE, families.RECURRENT, families.ADVERSARIAL], ids=name)
-def test_a_killed_run_goes_on_with_the_same_bits(spec: FamilySpec, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_with_the_same_bits(spec: FamilySpec, tmp_path: Path, crew: Crew) -> None:
     """Accumulation, workers, dropout, averaged weights; a carried state; two optimisers."""
-    assert not failed(verify_resume(spec, spec.verify, model(spec), tmp_path, kills=1, seed=0))
+    assert not failed(verify_resume(setup(spec, tmp_path), crew, kills=1, seed=0))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ALL, ids=name)
-def test_five_killed_runs_go_on_with_the_same_bits(spec: FamilySpec, tmp_path: Path) -> None:
-    assert not failed(verify_resume(spec, spec.verify, model(spec), tmp_path, kills=5, seed=1))
+def test_five_killed_runs_go_on_with_the_same_bits(spec: FamilySpec, tmp_path: Path, crew: Crew) -> None:
+    assert not failed(verify_resume(setup(spec, tmp_path), crew, kills=5, seed=1))
 
 
-def test_a_state_that_is_not_saved_is_noticed(tmp_path: Path) -> None:
+def test_a_state_that_is_not_saved_is_noticed(tmp_path: Path, crew: Crew) -> None:
     spec = families.FORGETFUL
-    found = failed(verify_resume(spec, spec.verify, model(spec), tmp_path, kills=1, seed=3))
+    found = failed(verify_resume(setup(spec, tmp_path), crew, kills=1, seed=3))
     assert any(line.startswith("weights") for line in found)
     assert any(line.startswith("logged metrics") for line in found)
 
 
-def test_random_numbers_that_start_anew_are_noticed(tmp_path: Path) -> None:
+def test_random_numbers_that_start_anew_are_noticed(tmp_path: Path, crew: Crew) -> None:
     spec = families.RESEEDED
-    found = failed(verify_resume(spec, spec.verify, model(spec), tmp_path, kills=1, seed=3))
+    found = failed(verify_resume(setup(spec, tmp_path), crew, kills=1, seed=3))
     assert any(line.startswith("random state") for line in found)
 
 
-def test_a_loader_built_too_early_is_noticed(tmp_path: Path) -> None:
+def test_a_loader_built_too_early_is_noticed(tmp_path: Path, crew: Crew) -> None:
     """Reading the trainer's estimate of its steps builds the loader before the run knows where it stands."""
     spec = families.ESTIMATING
-    found = failed(verify_resume(spec, spec.verify, model(spec), tmp_path, kills=1, seed=3))
+    found = failed(verify_resume(setup(spec, tmp_path), crew, kills=1, seed=3))
     assert any(line.startswith("weights") for line in found)
 
 
 @pytest.mark.parametrize("spec", [s for s in ALL if s is not families.RECURRENT], ids=name)
 def test_pieces_have_the_gradients_of_the_batch(spec: FamilySpec, tmp_path: Path) -> None:
-    assert not failed(verify_accumulation(spec, spec.verify, model(spec), tmp_path))
+    assert not failed(verify_accumulation(setup(spec, tmp_path)))
 
 
 def test_a_mean_of_means_is_noticed(tmp_path: Path) -> None:
     spec = families.NAIVE
-    found = failed(verify_accumulation(spec, spec.verify, model(spec), tmp_path))
+    found = failed(verify_accumulation(setup(spec, tmp_path)))
     assert len(found) == 6
 
 
 @pytest.mark.parametrize("spec", [families.LANGUAGE], ids=name)
 def test_processes_train_as_one_does(spec: FamilySpec, tmp_path: Path, crew: Crew) -> None:
-    assert not failed(verify_world_size(spec, spec.verify, model(spec), tmp_path, crew))
+    assert not failed(verify_world_size(setup(spec, tmp_path), crew))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", [families.MASKED, families.SPEECH, families.ADVERSARIAL], ids=name)
 def test_processes_train_as_one_does_whatever_the_loss(spec: FamilySpec, tmp_path: Path, crew: Crew) -> None:
-    assert not failed(verify_world_size(spec, spec.verify, model(spec), tmp_path, crew))
+    assert not failed(verify_world_size(setup(spec, tmp_path), crew))
 
 
 def test_a_mean_of_the_processes_means_is_noticed(tmp_path: Path, crew: Crew) -> None:
     spec = families.NAIVE
-    assert failed(verify_world_size(spec, spec.verify, model(spec), tmp_path, crew))
+    assert failed(verify_world_size(setup(spec, tmp_path), crew))
 
 
 def test_every_fault_has_its_outcome_with_two_optimisers(tmp_path: Path, crew: Crew) -> None:
     spec = families.ADVERSARIAL
-    assert not failed(Drills(spec, spec.verify, model(spec), tmp_path, crew))
+    assert not failed(Drills(setup(spec, tmp_path), crew))
 
 
 def test_all_ways_of_decoding_agree() -> None:
     spec = families.LANGUAGE
-    assert not failed(verify_decode(spec, spec.verify, model(spec), tokens=6))
+    assert not failed(verify_decode(spec, spec.default_model, tokens=6))
 
 
 def test_padding_that_is_attended_to_is_noticed() -> None:
     spec = families.NAIVE
-    assert failed(verify_decode(spec, spec.verify, model(spec), tokens=6))
+    assert failed(verify_decode(spec, spec.default_model, tokens=6))
 
 
 def test_agreement_says_where_tokens_part() -> None:
@@ -158,4 +159,7 @@ def test_distance_is_relative_and_refuses_other_names() -> None:
     assert distance(one, one) == 0
     assert distance(one, {**one, "a": torch.ones(4) * 1.01}) == pytest.approx(0.01, rel=1e-3)
     assert distance(one, {**one, "b": torch.zeros(4)}) < 1e-20  # nothing but rounding
+    for name in one:  # not-a-number is not passed over, wherever it stands
+        wrong = distance(one, {**one, name: torch.full((4,), float("nan"))})
+        assert not within("c", "s", "w", value=wrong, limit=1.0).passed
     assert not within("c", "s", "w", value=distance(one, {"a": one["a"]}), limit=1.0).passed

@@ -66,6 +66,8 @@ def main(words: list[str]) -> int:
     with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory(prefix="zoo-verify-") as folder:
         for verdicts in run_checks(names, find_subjects(families), Path(folder), effort, printer.begin):
             printer.show(verdicts)
+    if not printer.verdicts:
+        raise UserError(f"there is nothing to check: {', '.join(families)} cannot {options.check}")
     return printer.finish(time.monotonic() - began)
 
 

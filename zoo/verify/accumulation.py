@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,131 +11,86 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from zoo.registry import FamilySpec
-from zoo.settings import merge, read_recipe
-from zoo.verify.cases import VerifyCases
-from zoo.verify.children import Job, run
-from zoo.verify.tape import Recording, Tape, distance, read
+from zoo.verify.children import run
+from zoo.verify.setup import BY_TRAINER, Setup
+from zoo.verify.tape import Recording, Tape, distance, largest, read
 from zoo.verify.verdicts import Verdict, within
 
 LIMITS = {"64-true": 1e-10, "32-true": 1e-6}
 PIECES = (2, 4)
-_BY_TRAINER = "trainer.accumulate_grad_batches"
 
 
-def verify_accumulation(spec: FamilySpec, cases: VerifyCases, model: str, folder: Path) -> Iterator[Verdict]:
+def verify_accumulation(setup: Setup) -> Iterator[Verdict]:
     """Compare the gradients of whole batches with those of the same batches in pieces, at the same weights.
 
     Args:
-        spec: The family.
-        cases: How it is trained small; every form of the loss is compared.
-        model: The model.
-        folder: Where the runs go.
+        setup: The model; every form of its loss is compared.
     """
-    batch = batch_size(spec, cases)
+    cases, batch = setup.cases, setup.batch
     for label, settings in {"": {}, **cases.losses}.items():
-        subject = f"{model}, {label}" if label else model
-        settings = merge(cases.calm, settings)
+        subject = f"{setup.model}, {label}" if label else setup.model
         for precision, limit in LIMITS.items():
-            bench = Bench(spec, cases, model, folder / f"{label or 'loss'}-{precision}", settings, precision)
-            one = bench.gradients("whole", batch=batch, steps=2)
+            here = setup.within(f"{label or 'loss'}-{precision}", cases.calm, settings, in_precision(precision))
+            one = gradients(here, "whole", batch=batch, steps=2)
             for pieces in PIECES:
-                many = bench.gradients(f"{pieces}-pieces", batch=batch, steps=2, pieces=pieces)
+                many = gradients(here, f"{pieces}-pieces", batch=batch, steps=2, pieces=pieces)
                 yield within(
                     "accumulation", subject, f"{pieces} pieces, gradients, {precision[:2]} bit",
                     value=worst(one, many), limit=limit,
                 )  # fmt: skip
-            if cases.pieces == _BY_TRAINER:
-                yield from last_window(bench, subject, batch // 2, limit)
+            if cases.pieces == BY_TRAINER:
+                yield within(
+                    "accumulation", subject, f"last, partial window, gradients, {precision[:2]} bit",
+                    value=last_window(here, batch // 2), limit=limit,
+                )  # fmt: skip
     if cases.batch_norm is not None:
-        settings = merge(cases.calm, cases.batch_norm)
-        yield from batch_norm(Bench(spec, cases, model, folder / "batch-norm", settings, "64-true"), model, batch)
+        yield from batch_norm(setup.within("batch-norm", cases.calm, cases.batch_norm, in_precision("64-true")))
 
 
-class Bench:
-    """Runs that differ in how their batches are cut.
+def in_precision(precision: str) -> dict[str, Any]:
+    """Settings of a precision."""
+    return {"trainer": {"precision": precision}}
+
+
+def gradients(
+    setup: Setup, name: str, *, batch: int, steps: int, pieces: int = 1, epoch: int | None = None, norms: int = 1
+) -> Recording:
+    """Gradients of some steps, all at the weights that the run starts with.
 
     Args:
-        spec: The family.
-        cases: How it is trained small.
-        model: The model.
-        folder: Where the runs go.
-        settings: Settings of all runs.
-        precision: Of the trainer.
+        setup: The model.
+        name: Of the run.
+        batch: Samples in a step.
+        steps: Steps to take.
+        pieces: Pieces of a step's batch.
+        epoch: Batches of an epoch, if it ends early.
+        norms: Parts of a batch that BatchNorm treats each by itself.
     """
-
-    def __init__(
-        self,
-        spec: FamilySpec,
-        cases: VerifyCases,
-        model: str,
-        folder: Path,
-        settings: Mapping[str, Any],
-        precision: str,
-    ) -> None:
-        self.spec = spec
-        self.cases = cases
-        self.model = model
-        self.folder = folder
-        self.settings = settings
-        self.precision = precision
-
-    def gradients(
-        self, name: str, *, batch: int, steps: int, pieces: int = 1, epoch: int | None = None, norms: int = 1
-    ) -> Recording:
-        """Gradients of some steps, all at the weights that the run starts with.
-
-        Args:
-            name: Of the run.
-            batch: Samples in a step.
-            steps: Steps to take.
-            pieces: Pieces of a step's batch.
-            epoch: Batches of an epoch, if it ends early.
-            norms: Parts of a batch that BatchNorm treats each by itself.
-        """
-        ends = {} if epoch is None else {"limit_train_batches": epoch}
-        trainer = {"max_steps": steps, "precision": self.precision, "limit_val_batches": 0, "log_every_n_steps": 1}
-        job = Job(
-            spec=self.spec,
-            model=self.model,
-            out=self.folder / name,
-            recipe=self.cases.recipe,
-            settings=merge(
-                self.settings,
-                {"trainer": {**trainer, **ends}, "audit": False},
-                in_pieces(self.cases, batch=batch, pieces=pieces),
-            ),
-            callbacks=(partial(Tape, self.folder / f"{name}.pt", frozen=True), partial(PartwiseNorms, norms)),
-        )
-        run(job)
-        return read(self.folder / f"{name}.pt")
+    ends = {} if epoch is None else {"limit_train_batches": epoch}
+    tape = setup.folder / f"{name}.pt"
+    job = setup.job(
+        name,
+        {"trainer": {"max_steps": steps, "limit_val_batches": 0, **ends}},
+        setup.in_pieces(batch, pieces),
+        callbacks=(partial(Tape, tape, frozen=True), partial(PartwiseNorms, norms)),
+    )
+    run(job)
+    return read(tape)
 
 
-def in_pieces(cases: VerifyCases, *, batch: int, pieces: int) -> dict[str, Any]:
-    """Settings that cut a step's batch into pieces."""
-    if cases.pieces == _BY_TRAINER:
-        return {"data": {"batch_size": batch // pieces}, "trainer": {"accumulate_grad_batches": pieces}}
-    section, _, key = cases.pieces.partition(".")
-    return {"data": {"batch_size": batch}, section: {key: pieces}}
+def last_window(setup: Setup, size: int) -> float:
+    """The last step of an epoch of 8 batches in threes sees two; its distance from a batch of those two."""
+    windows = gradients(setup, "windows", batch=3 * size, steps=3, pieces=3, epoch=8)
+    pairs = gradients(setup, "pairs", batch=2 * size, steps=4)
+    return distance(pairs.gradients[3], windows.gradients[2])
 
 
-def last_window(bench: Bench, subject: str, size: int, limit: float) -> Iterator[Verdict]:
-    """The last step of an epoch of 8 batches in threes sees two; it must equal a batch of those two."""
-    windows = bench.gradients("windows", batch=3 * size, steps=3, pieces=3, epoch=8)
-    pairs = bench.gradients("pairs", batch=2 * size, steps=4)
-    yield within(
-        "accumulation", subject, f"last, partial window, gradients, {bench.precision[:2]} bit",
-        value=distance(pairs.gradients[3], windows.gradients[2]), limit=limit,
-    )  # fmt: skip
-
-
-def batch_norm(bench: Bench, model: str, batch: int) -> Iterator[Verdict]:
+def batch_norm(setup: Setup) -> Iterator[Verdict]:
     """BatchNorm sees a piece at a time: the gradient is another one, and it is the documented one."""
-    limit = LIMITS["64-true"]
-    whole = bench.gradients("whole", batch=batch, steps=1)
-    pieces = bench.gradients("2-pieces", batch=batch, steps=1, pieces=2)
-    parts = bench.gradients("2-norms", batch=batch, steps=1, norms=2)
-    subject = f"{model}, with BatchNorm"
+    limit, subject = LIMITS["64-true"], f"{setup.model}, with BatchNorm"
+    whole = gradients(setup, "whole", batch=setup.batch, steps=1)
+    pieces = gradients(setup, "2-pieces", batch=setup.batch, steps=1, pieces=2)
+    parts = gradients(setup, "2-norms", batch=setup.batch, steps=1, norms=2)
     yield within(
         "accumulation", subject, "2 pieces equal a batch normalised in 2 parts", value=worst(parts, pieces), limit=limit
     )
@@ -151,16 +105,10 @@ def batch_norm(bench: Bench, model: str, batch: int) -> Iterator[Verdict]:
 
 
 def worst(one: Recording, two: Recording) -> float:
-    """Largest distance of the gradients of two runs over their steps."""
+    """Largest distance of the gradients of two runs over their steps; not-a-number if there are others."""
     if len(one.gradients) != len(two.gradients):
         return float("nan")
-    return max(distance(a, b) for a, b in zip(one.gradients, two.gradients, strict=True))
-
-
-def batch_size(spec: FamilySpec, cases: VerifyCases) -> int:
-    """The recipe's batch size, or the nearest below that can be cut in pieces of every number used here."""
-    wanted = int(read_recipe(spec, cases.recipe).get("data", {}).get("batch_size", 24))
-    return max(12, wanted - wanted % 12)
+    return largest(distance(a, b) for a, b in zip(one.gradients, two.gradients, strict=True))
 
 
 class PartwiseNorms(Callback):

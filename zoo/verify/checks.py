@@ -12,12 +12,13 @@ import zoo
 from zoo.registry import FamilySpec, family_of, is_model, normalise, registry
 from zoo.settings import choose
 from zoo.verify.accumulation import verify_accumulation
-from zoo.verify.children import ChildFailed, Crew
+from zoo.verify.children import Crew
 from zoo.verify.convert import verify_convert
 from zoo.verify.decode import verify_decode
 from zoo.verify.faults import Drills
 from zoo.verify.resume import verify_resume
-from zoo.verify.verdicts import Verdict
+from zoo.verify.setup import Setup
+from zoo.verify.verdicts import Verdict, broke
 from zoo.verify.world_size import verify_world_size
 from zoo.weights import identify
 
@@ -55,7 +56,9 @@ class Subject:
 
     def build(self) -> nn.Module:
         """The model in evaluation mode."""
-        return (zoo.load(self.weights) if self.weights else zoo.create_model(self.model)).eval()
+        if self.weights:
+            return zoo.load(self.weights).eval()
+        return zoo.create_model(self.model, **self.spec.verify.convert).eval()
 
 
 def find_subjects(targets: Iterable[str]) -> list[Subject]:
@@ -90,34 +93,33 @@ def run_checks(
     """
     with Crew(_PROCESSES) as crew:
         for check in checks:
-            for subject in subjects:
+            for number, subject in enumerate(subjects):
                 begin(check, subject.model)
-                yield guarded(check, subject, crew, verify(check, subject, folder, effort, crew))
+                here = folder / check / f"{number}-{Path(subject.model).name}"
+                setup = Setup(spec=subject.spec, model=subject.model, folder=here, settings={})
+                yield guarded(check, subject, crew, verify(check, subject, setup, effort, crew))
 
 
-def verify(check: str, subject: Subject, folder: Path, effort: Effort, crew: Crew) -> Iterable[Verdict]:
+def verify(check: str, subject: Subject, setup: Setup, effort: Effort, crew: Crew) -> Iterable[Verdict]:
     """One check of one model."""
-    spec, cases, model = subject.spec, subject.spec.verify, subject.model
-    here = folder / check / Path(model).name
     if check == "resume":
-        return verify_resume(spec, cases, model, here, kills=effort.kills, seed=effort.seed)
+        return verify_resume(setup, crew, kills=effort.kills, seed=effort.seed)
     if check == "accumulation":
-        return verify_accumulation(spec, cases, model, here)
+        return verify_accumulation(setup)
     if check == "world-size":
-        return verify_world_size(spec, cases, model, here, crew)
+        return verify_world_size(setup, crew)
     if check == "decode":
-        return verify_decode(spec, cases, model, tokens=effort.tokens)
+        return verify_decode(setup.spec, setup.model, tokens=effort.tokens)
     if check == "convert":
-        return verify_convert(spec, subject.build(), model, here)
-    return Drills(spec, cases, model, here, crew)
+        must_fit = subject.weights is None
+        return verify_convert(setup.spec, setup.model, subject.build, setup.folder, must_fit=must_fit)
+    return Drills(setup, crew)
 
 
 def guarded(check: str, subject: Subject, crew: Crew, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-    """The verdicts, and a failed one when a run ends as it should not."""
+    """The verdicts, and a failed one when the check breaks."""
     try:
         yield from verdicts
-    except ChildFailed as error:
+    except Exception as error:
         crew.restart()
-        yield Verdict(
-            check=check, subject=subject.model, what="the runs end as they should", found=str(error), passed=False
-        )
+        yield broke(check, subject.model, "the check comes to its end", error)

@@ -174,10 +174,10 @@ class Crew:
             waiting: dict[Any, int] = {
                 connection: rank for rank, (_, connection) in enumerate(members) if rank not in found
             }
-            ready = wait(list(waiting), max(0.0, until - time.monotonic()))
+            ready: list[Any] = wait(list(waiting), max(0.0, until - time.monotonic()))
             if not ready:
                 raise ChildFailed(f"{job.out.name}: processes {sorted(waiting.values())} hang: {job.last_line}")
-            for connection in list[Any](ready):
+            for connection in ready:
                 try:
                     code = found[waiting[connection]] = connection.recv()
                 except EOFError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ def same_runs(whole: Path, other: Path) -> list[Part]:
     one["final weights"], two["final weights"] = (
         load_file(run / "weights" / "model.safetensors") for run in (whole, other)
     )
+    one["final figures"], two["final figures"] = (figures(run / "metrics.json") for run in (whole, other))
     one["logged metrics"], two["logged metrics"] = (logged(run / "metrics.csv") for run in (whole, other))
     return [
         Part(name=name, size=size(one.get(name)), differing=sorted(differences(one.get(name), two.get(name), name)))
@@ -75,8 +77,7 @@ def parts(checkpoint: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         found = {key: flat.pop(key) for key in keys if key in flat}
         if found:
             yield what, found
-    for timed in ("Throughput", "pytorch-lightning_version", "hparams_name", "datamodule_hparams_name"):
-        flat.pop(timed, None)  # clocks, and what is the same by construction
+    flat["Throughput"] = {"samples": flat.pop("Throughput")["samples"]}  # the rest is clocks
     if flat:
         yield "state of the task and of callbacks", flat
 
@@ -120,6 +121,14 @@ def _count(value: Any) -> tuple[int, int]:
         below = [_count(inner) for inner in (value.values() if isinstance(value, dict) else value)]
         return sum(t for t, _ in below), sum(n for _, n in below)
     return 0, int(value is not None)
+
+
+def figures(path: Path) -> dict[str, Any]:
+    """What ``metrics.json`` holds, without what depends on clock and machine."""
+    machine = {
+        "seconds", "training_seconds", "data_wait_fraction", "mfu", "peak_memory_gb", "hardware", "versions"
+    }  # fmt: skip
+    return {key: value for key, value in json.loads(path.read_text()).items() if key not in machine}
 
 
 def logged(path: Path) -> dict[tuple[int, str], str]:

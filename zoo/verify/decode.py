@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zoo.registry import FamilySpec, resolve
-from zoo.verify.cases import Decoder, VerifyCases
+from zoo.verify.cases import Decoder
 from zoo.verify.verdicts import Verdict
 
 
-def verify_decode(spec: FamilySpec, cases: VerifyCases, model: str, *, tokens: int) -> Iterator[Verdict]:
+def verify_decode(spec: FamilySpec, model: str, *, tokens: int) -> Iterator[Verdict]:
     """Compare every way of decoding with the plain one, token for token.
 
     Args:
-        spec: The family.
-        cases: Names the function that makes the decoder from the model's name.
+        spec: The family, whose record names the function that makes the decoder from the model's name.
         model: The model.
         tokens: Tokens to generate for each prompt, at most.
     """
-    if cases.decode is None:
+    if spec.verify.decode is None:
         return
-    decoder: Decoder = resolve(cases.decode)(model)
+    decoder: Decoder = resolve(spec.verify.decode)(model)
     tokens = min(tokens, decoder.room)
     expected = [list(decoder.plain(prompt, tokens)) for prompt in decoder.prompts]
     for name, way in decoder.ways.items():

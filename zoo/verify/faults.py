@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import time
@@ -18,15 +17,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from zoo.registry import FamilySpec, resolve
+from zoo.registry import resolve
 from zoo.settings import merge
 from zoo.shared.runs.checkpoints import found_checkpoints
-from zoo.verify.cases import Damage, VerifyCases
-from zoo.verify.children import ChildFailed, Crew, Job, finish, run, start
+from zoo.verify.cases import Damage
+from zoo.verify.children import Crew, Job, finish, run, start
 from zoo.verify.compare import same_runs
-from zoo.verify.injections import FullDisk, KilledWhileSaving, LossSpike, PoisonedGradient, SignalAt
+from zoo.verify.injections import EqualWeights, FullDisk, KilledWhileSaving, LossSpike, PoisonedGradient, TerminatedAt
 from zoo.verify.resume import last_step
-from zoo.verify.verdicts import Verdict
+from zoo.verify.setup import Setup
+from zoo.verify.verdicts import Verdict, broke
 
 STEPS, EVERY = 12, 4
 _GRACE = 30.0  # seconds from SIGTERM to the end
@@ -36,18 +36,13 @@ class Drills:
     """The drills of one model.
 
     Args:
-        spec: The family.
-        cases: How it is trained small.
-        model: The model.
-        folder: Where the runs go.
+        setup: The model.
         crew: At least two processes.
     """
 
-    def __init__(self, spec: FamilySpec, cases: VerifyCases, model: str, folder: Path, crew: Crew) -> None:
-        self.spec = spec
-        self.cases = cases
-        self.model = model
-        self.folder = folder
+    def __init__(self, setup: Setup, crew: Crew) -> None:
+        short = {"trainer": {"max_steps": STEPS, "limit_val_batches": 0}, "checkpoint_every": EVERY}
+        self.setup = setup.within("", short, setup.cases.calm)
         self.crew = crew
         self.whole = self.job("whole")
 
@@ -58,34 +53,27 @@ class Drills:
             self.poisoned_once, self.poisoned_for_good, self.loss_spike, self.truncated_checkpoint, self.flipped_bit,
             self.killed_while_saving, self.full_disk, self.terminated, self.one_of_two_terminated,
         ]  # fmt: skip
-        if self.cases.damaged:
-            for damage in resolve(self.cases.damaged)(self.folder / "data"):
+        if self.setup.cases.damaged:
+            for damage in resolve(self.setup.cases.damaged)(self.setup.folder / "data"):
                 drills += [partial(self.damaged, damage), partial(self.too_much_damage, damage)]
+            drills.append(partial(self.too_much_damage_for_one_of_two, damage))
         for drill in drills:
             try:
                 yield drill()
-            except ChildFailed as error:
+            except Exception as error:
                 self.crew.restart()
                 what = getattr(drill, "func", drill).__name__.replace("_", " ")
-                yield Verdict(check="faults", subject=self.model, what=what, found=str(error), passed=False)
+                yield broke("faults", self.setup.model, what, error)
 
     def job(self, name: str, *callbacks: Callable[[], Any], **sections: Any) -> Job:
         """A short run with faults."""
-        short = {
-            "trainer": {"max_steps": STEPS, "log_every_n_steps": 1, "limit_val_batches": 0},
-            "checkpoint_every": EVERY,
-            "audit": False,
-        }
-        return Job(
-            spec=self.spec, model=self.model, out=self.folder / name, recipe=self.cases.recipe,
-            settings=merge(self.cases.calm, short, sections), callbacks=callbacks,
-        )  # fmt: skip
+        return self.setup.job(name, sections, callbacks=callbacks)
 
     def verdict(self, what: str, **holds: bool) -> Verdict:
         """Passed when everything holds; otherwise what does not is said."""
         broken = [name.replace("_", " ") for name, held in holds.items() if not held]
         found = "not: " + ", ".join(broken) if broken else ", ".join(name.replace("_", " ") for name in holds)
-        return Verdict(check="faults", subject=self.model, what=what, found=found, passed=not broken)
+        return Verdict(check="faults", subject=self.setup.model, what=what, found=found, passed=not broken)
 
     def ends_as_if_nothing_had_been(self, job: Job) -> bool:
         """Resume a run; whether it ends with the bits of the whole one."""
@@ -94,12 +82,12 @@ class Drills:
 
     def poisoned_once(self) -> Verdict:
         """NaN on the second of two processes."""
-        two = {"trainer": {"devices": 2, "strategy": "ddp"}}
-        job = self.job("poisoned", partial(PoisonedGradient, first=5, rank=1), **two)
+        two = {"trainer": {"strategy": "ddp"}}
+        job = self.job("poisoned", partial(PoisonedGradient, first=5, rank=1), EqualWeights, **two)
         self.crew.run(job, processes=2)
         return self.verdict(
             "a gradient is NaN on one of 2 processes",
-            both_skip_the_step=facts(job)["skipped_steps"] == 1,
+            both_skip_the_step=facts(job)["skipped_steps"] == 1,  # and hold the same weights, or it would have failed
             weights_stay_finite=all(torch.isfinite(w).all() for w in weights(job).values()),
             all_other_steps_are_taken=facts(job)["steps"] == STEPS,
         )
@@ -109,12 +97,12 @@ class Drills:
         job = self.job("poisoned-for-good", partial(PoisonedGradient, first=5, steps=99), max_skipped_steps=3)
         run(job, code=2)
         kept = sorted((job.out / "bad_batches").glob("*.pt"))
-        batch = torch.load(kept[-1], weights_only=True)["batch"] if kept else {}
+        batches = torch.load(kept[-1], weights_only=True)["batches"] if kept else []
         return self.verdict(
             "gradients stay NaN",
             stops_after_the_set_number="3 steps in a row" in job.last_line and last_step(job.out / "metrics.csv") == 6,
             names_the_saved_batch=bool(kept) and str(kept[-1]) in job.last_words,
-            the_batch_is_whole=bool(batch),
+            the_batch_is_whole=bool(batches) and bool(batches[0]),
             no_traceback="Traceback" not in job.last_words,
         )
 
@@ -131,7 +119,7 @@ class Drills:
 
     def interrupted_copy(self, name: str) -> Job:
         """The whole run as it was before it ended."""
-        job = replace(self.whole, out=self.folder / name)
+        job = replace(self.whole, out=self.setup.folder / name)
         shutil.copytree(self.whole.out, job.out)
         (job.out / "metrics.json").unlink()
         shutil.rmtree(job.out / "weights")
@@ -197,11 +185,11 @@ class Drills:
 
     def terminated(self) -> Verdict:
         """SIGTERM from outside, at a random moment."""
-        job = self.job("terminated")
+        job = self.job("terminated", checkpoint_every=1000)
         child = start(job)
-        while last_step(job.out / "metrics.csv") < 1 and child.is_alive():
+        rows = job.out / "metrics.csv"
+        while last_step(rows) < 1 and child.is_alive():
             time.sleep(0.002)
-        time.sleep(random.random() * 0.02)
         began = time.monotonic()
         child.terminate()
         finish(job, child, code=143)
@@ -210,18 +198,18 @@ class Drills:
         return self.verdict(
             "SIGTERM",
             exit_code_143_within_30_s=took < _GRACE,
-            a_checkpoint_is_saved=bool(saved) and int(saved[0].stem) >= 2,
+            a_checkpoint_of_the_last_step=bool(saved) and int(saved[0].stem) == last_step(rows) + 1 < STEPS,
             resumes_to_the_same_bits=self.ends_as_if_nothing_had_been(job),
         )
 
     def one_of_two_terminated(self) -> Verdict:
-        """Only the second process hears SIGTERM."""
-        two = {"trainer": {"devices": 2, "strategy": "ddp"}}
-        job = self.job("one-terminated", partial(SignalAt, step=5, rank=1), **two)
+        """Only the second process hears SIGTERM, twice."""
+        two = {"trainer": {"strategy": "ddp"}}
+        job = self.job("one-terminated", partial(TerminatedAt, step=5, rank=1), **two)
         codes = self.crew.run(job, processes=2, codes=(143,))
         saved = found_checkpoints(job.out / "checkpoints")
         return self.verdict(
-            "SIGTERM to one of 2 processes",
+            "SIGTERM twice to one of 2 processes",
             both_end_with_143=codes == [143, 143],
             a_checkpoint_of_that_step=bool(saved) and int(saved[0].stem) == 6,
         )
@@ -246,6 +234,18 @@ class Drills:
             f"{damage.what}, above the limit",
             stops_with_one_line="max_bad_fraction" in job.last_words and "Traceback" not in job.last_words,
             and_names_it=any(name in job.last_words for name in damage.named),
+        )
+
+    def too_much_damage_for_one_of_two(self, damage: Damage) -> Verdict:
+        """One process meets a broken sample, the other does not."""
+        strict = {"data": {"max_bad_fraction": 0.0}, "trainer": {"strategy": "ddp"}}
+        job = self.job("stopped-two", **merge(damage.settings, strict))
+        codes = self.crew.run(job, processes=2, codes=(2,))
+        return self.verdict(
+            f"{damage.what}, above the limit in one of 2 processes",
+            both_stop_with_code_2=codes == [2, 2],
+            one_line_names_it=any(name in job.last_line for name in damage.named),
+            no_traceback="Traceback" not in job.last_words,
         )
 
 

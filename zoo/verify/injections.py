@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from zoo.shared.distributed import gather_objects
+
 
 class PoisonedGradient(Callback):
     """One parameter's gradient turns to not-a-number on one process, after the processes have averaged theirs.
@@ -58,24 +60,24 @@ def log_enlarged(log: Callable[..., None], name: str, value: Any, **options: Any
     log(name, value * 1000 if name == "train/loss" else value, **options)
 
 
-class SignalAt(Callback):
-    """A signal reaches one process during a step.
+class TerminatedAt(Callback):
+    """SIGTERM reaches one process during a step, twice, as from a batch system and from torchrun.
 
     Args:
         step: The step.
-        number: The signal.
         rank: The process.
     """
 
-    def __init__(self, *, step: int, number: int = signal.SIGTERM, rank: int = 0) -> None:
+    def __init__(self, *, step: int, rank: int) -> None:
         self.step = step
-        self.number = number
         self.rank = rank
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Send it."""
         if trainer.global_step == self.step and trainer.global_rank == self.rank:
-            os.kill(os.getpid(), self.number)
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.05)  # or the two would be one
 
 
 class KilledDuring(Callback):
@@ -84,18 +86,42 @@ class KilledDuring(Callback):
     Args:
         step: The step, from 0.
         share: When, as a share of the time that the step before it took.
+        rank: The process.
     """
 
-    def __init__(self, *, step: int, share: float) -> None:
+    def __init__(self, *, step: int, share: float, rank: int = 0) -> None:
         self.step = step
         self.share = share
+        self.rank = rank
         self._began = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Set the clock."""
         took, self._began = time.perf_counter() - self._began, time.perf_counter()
-        if trainer.global_step == self.step:
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
             threading.Timer(self.share * took, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+class KilledAtTheEnd(Callback):
+    """SIGKILL after the last step, before the results are written."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Send it."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class EqualWeights(Callback):
+    """Makes sure at the end that all processes hold the same weights."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare them.
+
+        Raises:
+            RuntimeError: They differ.
+        """
+        whole = torch.cat([parameter.detach().flatten() for parameter in pl_module.parameters()])
+        if len(set(gather_objects(whole.numpy().tobytes()))) != 1:
+            raise RuntimeError("the processes hold different weights")
 
 
 class FullDisk(Callback):

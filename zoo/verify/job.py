@@ -37,6 +37,8 @@ def run_job(job: Job, variables: Mapping[str, str] | None = None) -> int:
         except UserError as error:
             sys.stderr.write(f"zoo: {error}\n")
             return 2
+        except SystemExit as error:  # of a process that leaves it to the first one to say why
+            return int(error.code or 0)
         except Terminated:
             return 143
         except KeyboardInterrupt:

@@ -4,62 +4,77 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from zoo.registry import FamilySpec
-from zoo.settings import merge
 from zoo.shared.runs.checkpoints import found_checkpoints
-from zoo.verify.cases import VerifyCases
-from zoo.verify.children import ChildFailed, Job, run
+from zoo.verify.children import ChildFailed, Crew, Job, run
 from zoo.verify.compare import logged, same_runs, verdicts
-from zoo.verify.injections import KilledDuring
+from zoo.verify.injections import KilledAtTheEnd, KilledDuring
+from zoo.verify.setup import Setup
 from zoo.verify.verdicts import Verdict
 
 STEPS = 12
 CHECKPOINT_EVERY = 4  # so that a checkpoint falls in mid-epoch, on an epoch's end and on a validation
 
 
-def verify_resume(
-    spec: FamilySpec, cases: VerifyCases, model: str, folder: Path, *, kills: int, seed: int
-) -> Iterator[Verdict]:
-    """Train, and train again with SIGKILL at random moments of random steps.
+def verify_resume(setup: Setup, crew: Crew, *, kills: int, seed: int) -> Iterator[Verdict]:
+    """Train, and train again with SIGKILL at random moments of random steps, and after the last step.
 
     Args:
-        spec: The family.
-        cases: How it is trained small.
-        model: The model.
-        folder: Where the runs go.
-        kills: How many runs are killed, each at a moment of its own.
+        setup: The model.
+        crew: At least two processes, in which the same is done once more with ``ddp``.
+        kills: How many runs are killed during a step.
         seed: Chooses the moments.
     """
-    settings = merge(
-        {
-            "trainer": {"max_steps": STEPS, "log_every_n_steps": 1},
-            "checkpoint_every": CHECKPOINT_EVERY,
-        },
-        cases.varied,
-    )
-    whole = Job(spec=spec, model=model, out=folder / "whole", recipe=cases.recipe, settings=settings)
+    short = {"trainer": {"max_steps": STEPS}, "checkpoint_every": CHECKPOINT_EVERY}
+    here = setup.within("one", short, setup.cases.varied)
+    whole = here.job("whole")
     run(whole)
     steps = [int(path.stem) for path in found_checkpoints(whole.out / "checkpoints")]
-    if steps[0] != STEPS:
-        raise ChildFailed(f"{model} saved checkpoints at {steps} instead of every {CHECKPOINT_EVERY} of {STEPS} steps")
-    draw = random.Random(f"{seed} {model}")
+    if steps != [STEPS, STEPS - CHECKPOINT_EVERY]:
+        raise ChildFailed(f"{setup.model} saved checkpoints at {steps}, not every {CHECKPOINT_EVERY} of {STEPS} steps")
+    draw = random.Random(f"{seed} {setup.model}")
+    # The first one has a checkpoint to go on from; among the others may be some that have none yet.
+    places = [draw.randrange(0 if number else CHECKPOINT_EVERY, STEPS - 1) for number in range(kills)]
+    faults: list[Callable[[], Any]] = [partial(KilledDuring, step=step, share=draw.random()) for step in places]
     moments, found = [], []
-    for number in range(kills):
-        # The first one has a checkpoint to go on from; among the others may be some that have none yet.
-        step = draw.randrange(0 if number else CHECKPOINT_EVERY, STEPS - 1)
-        kill = partial(KilledDuring, step=step, share=draw.random())
-        job = replace(whole, out=folder / f"killed-{number}", callbacks=(kill,))
+    for number, kill in enumerate([*faults, KilledAtTheEnd]):
+        job = replace(whole, out=here.folder / f"killed-{number}", callbacks=(kill,))
         run(job, code=-signal.SIGKILL)
-        saved = found_checkpoints(job.out / "checkpoints")
-        moments.append(f"{step + 1} (resumed from {int(saved[0].stem) if saved else 0})")
+        moments.append(f"{places[number] + 1 if number < kills else 'end'} (on from {newest_step(job)})")
         run(replace(job, resume=True, settings={}, callbacks=()))
         found.append(same_runs(whole.out, job.out))
-    yield from verdicts("resume", f"{model}, killed in step {', '.join(moments)}", found)
+    yield from verdicts("resume", f"{setup.model}, killed in step {', '.join(moments)}", found)
+    yield from two_processes(setup.within("two", short, setup.cases.varied), crew, step=places[0])
+
+
+def two_processes(setup: Setup, crew: Crew, *, step: int) -> Iterator[Verdict]:
+    """The second of two processes is killed, which ends the first."""
+    two = {"trainer": {"strategy": "ddp"}}
+    whole = setup.job("whole", two)
+    crew.run(whole, processes=2)
+    job = setup.job("killed", two, callbacks=(partial(KilledDuring, step=step, share=0.5, rank=1),))
+    with suppress(ChildFailed):
+        crew.run(job, processes=2)
+    crew.restart()
+    if (job.out / "metrics.json").exists():
+        raise ChildFailed(f"{job.out.name} ended before it was killed")
+    subject = f"{setup.model}, one of 2 processes killed in step {step + 1} (on from {newest_step(job)})"
+    crew.run(replace(job, resume=True, settings={}, callbacks=()), processes=2)
+    parts = same_runs(whole.out, job.out)
+    differing = [path for part in parts for path in part.differing]
+    found = f"{len(differing)} differ, such as {differing[0]}" if differing else f"{len(parts)} parts equal"
+    yield Verdict(check="resume", subject=subject, what="all of the above", found=found, passed=not differing)
+
+
+def newest_step(job: Job) -> int:
+    """The step of the newest checkpoint; 0 without any."""
+    return next((int(path.stem) for path in found_checkpoints(job.out / "checkpoints")), 0)
 
 
 def last_step(rows: Path) -> int:

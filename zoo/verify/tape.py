@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,11 @@ def distance(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
         return float("nan")
     norms = {name: float(one[name].double().norm()) for name in one}
     least = _BARELY * sum(norm**2 for norm in norms.values()) ** 0.5
-    return max(
-        float((one[name].double() - two[name].double()).norm()) / max(norms[name], least, 1e-300) for name in one
+    return largest(
+        float((one[name].double() - two[name].double()).norm()) / largest([norms[name], least, 1e-300]) for name in one
     )
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest value; not-a-number if any is, which ``max`` may pass over."""
+    return float(torch.tensor([*values], dtype=torch.float64).max())

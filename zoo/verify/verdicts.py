@@ -22,6 +22,7 @@ class Verdict:
         what: What must hold, in words.
         found: The figure, as text.
         passed: Whether it holds.
+        applies: False for what cannot be checked here; ``found`` says why, and it counts neither way.
     """
 
     check: str
@@ -29,6 +30,7 @@ class Verdict:
     what: str
     found: str
     passed: bool
+    applies: bool = True
 
 
 def within(check: str, subject: str, what: str, *, value: float, limit: float) -> Verdict:
@@ -36,6 +38,12 @@ def within(check: str, subject: str, what: str, *, value: float, limit: float) -
     return Verdict(
         check=check, subject=subject, what=what, found=f"{value:.1e} (limit {limit:.0e})", passed=value <= limit
     )
+
+
+def broke(check: str, subject: str, what: str, error: Exception) -> Verdict:
+    """The verdict on a check that could not be finished."""
+    found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Verdict(check=check, subject=subject, what=what, found=found, passed=False)
 
 
 class Printer:
@@ -59,7 +67,7 @@ class Printer:
         """Keep verdicts for the table, and show the failed ones at once."""
         for verdict in verdicts:
             self.verdicts.append(verdict)
-            if not verdict.passed:
+            if verdict.applies and not verdict.passed:
                 self.console.print(
                     f"FAIL {verdict.check} {verdict.subject}: {verdict.what}: {verdict.found}",
                     style="red", highlight=False, markup=False, soft_wrap=True,
@@ -67,7 +75,8 @@ class Printer:
 
     def finish(self, seconds: float) -> int:
         """Print the table or the JSON; returns the exit code: 0 if everything holds, 1 if not."""
-        failed = sum(not verdict.passed for verdict in self.verdicts)
+        counted = [verdict for verdict in self.verdicts if verdict.applies]
+        failed = sum(not verdict.passed for verdict in counted)
         if self.as_json:
             document = {
                 "passed": not failed, "seconds": round(seconds, 1), "verdicts": [asdict(v) for v in self.verdicts]
@@ -75,9 +84,7 @@ class Printer:
             sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         else:
             self.console.print(table(self.verdicts))
-            self.console.print(
-                f"{len(self.verdicts) - failed} of {len(self.verdicts)} hold, in {seconds:.0f} s", highlight=False
-            )
+            self.console.print(f"{len(counted) - failed} of {len(counted)} hold, in {seconds:.0f} s", highlight=False)
         return 1 if failed else 0
 
 
@@ -92,6 +99,7 @@ def table(verdicts: Iterable[Verdict]) -> Table:
             shown.add_section()
             shown.add_row("", Text(f"{verdict.check}", style="bold"), Text(verdict.subject, style="bold"))
         mark = Text("PASS", style="green") if verdict.passed else Text("FAIL", style="bold red")
+        mark = mark if verdict.applies else Text("----")
         shown.add_row(mark, Text(verdict.what), Text(verdict.found))
         before = heading
     return shown
