@@ -239,7 +239,7 @@ def train_once(
     return write_results(run, spec, name, settings, trainer, task, observed)
 
 
-def end_again(trainer: Trainer, task: LightningModule) -> None:
+def end_again(trainer: Any, task: LightningModule) -> None:
     """Do what the end of training does, for a run that was killed after its last step.
 
     Lightning trains no step then, and calls no hook; the weights are not the averaged ones yet.
