@@ -179,7 +179,7 @@ def prepare_train(side: Side, setting: Setting, *, model: str, texts: Texts, bat
 
         assert isinstance(net, CLIP)
         task, pairs = ClipTask(net), {"image": images, "tokens": tokens}
-        optimizer = adamw(net, weight_decay=_DECAY, fused=True, **_ADAM)
+        optimizer = adamw(net, weight_decay=_DECAY, **_ADAM)
 
         def forward() -> Tensor:
             return task.loss(pairs)[0]

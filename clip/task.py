@@ -98,7 +98,7 @@ class ClipTask(LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step on a batch of pairs."""
         loss, accuracy = self.loss(batch)
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        self.log("train/loss", loss, sync_dist=True)
         self.log("train/accuracy", accuracy, sync_dist=True)
         self.log("train/logit_scale", self.model.logit_scale.detach().exp())
         return loss
@@ -124,15 +124,12 @@ class ClipTask(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and the schedule, stepped every batch."""
-        # A fused step cannot be clipped while float16 gradients are scaled.
-        fused = self.trainer.precision != "16-mixed"
         optimizer = adamw(
             self.model,
             lr=self.lr,
             betas=self.betas,
             eps=self.eps,
             weight_decay=self.weight_decay,
-            fused=fused,
         )
         factor = build_schedule(self.schedule, warmup=self.warmup_steps, total=planned_steps(self.trainer))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

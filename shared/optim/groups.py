@@ -56,11 +56,11 @@ def adamw(
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
-    fused: bool = True,
 ) -> torch.optim.AdamW:
     """AdamW over :func:`parameter_groups` of a model; one fused kernel updates all tensors."""
     groups = parameter_groups(model.named_parameters(), weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
     # A fused step offers to unscale float16 gradients itself, whereupon Lightning refuses to clip, in bfloat16 too.
+    # Without the offer the scaler does it.
     optimizer._step_supports_amp_scaling = False
     return optimizer

@@ -6,7 +6,9 @@ All of them are forks of one server that has imported Lightning once; importing 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -104,8 +106,15 @@ def run(job: Job, *, code: int = 0) -> None:
 
 
 def _like_a_shell_child() -> None:
-    """Let data loaders start their workers as in any run, and not as forks of the server."""
+    """Let data loaders start their workers as in any run, and end when the command that wants the results is gone."""
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(server: int) -> None:
+    while os.getppid() == server:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _alone(job: Job) -> None:
