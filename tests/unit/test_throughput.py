@@ -97,7 +97,8 @@ def _known_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "measured_peak", lambda dtype, device: PEAK)
 
 
-@pytest.mark.filterwarnings("ignore:The distutils package is deprecated:DeprecationWarning")  # the compiler asks it
+# The compiler asks distutils, before or after setuptools.
+@pytest.mark.filterwarnings("ignore:The distutils package:DeprecationWarning", "ignore:Distutils was:UserWarning")
 @pytest.mark.parametrize("how", ["plain", "manual", "chunks", "compiled"])
 def test_flops_of_a_step_are_counted_and_nothing_changes(how: str) -> None:
     counter = Throughput()

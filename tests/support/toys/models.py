@@ -11,6 +11,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from toys.data import AUDIO, LENGTH, PAD, VOCAB
+from zoo.shared.distributed import data_rank, data_world_size, gather_objects
 from zoo.shared.optim.accumulation import share_of_mean
 from zoo.shared.optim.manual import count_steps_of
 from zoo.shared.transformer import CAUSAL, MLP, Attention, Block, FusedProjection, Transformer, activation
@@ -215,7 +216,7 @@ class SpeechTask(ToyTask):
 
 
 class RecurrentTask(ToyTask):
-    """The state of one batch is where the next one starts; checkpoints hold it."""
+    """The state of one batch is where the next one starts; checkpoints hold that of the global batch."""
 
     state: Tensor | None = None
 
@@ -226,10 +227,10 @@ class RecurrentTask(ToyTask):
         return self.mean(entropies(logits[:, :-1], tokens[:, 1:]), batch, "predicted")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["recurrent_state"] = self.state
+        checkpoint["recurrent_state"] = torch.cat(gather_objects(self.state), 1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.state = checkpoint["recurrent_state"]
+        self.state = checkpoint["recurrent_state"].chunk(data_world_size(), 1)[data_rank()].clone()
 
 
 class ForgetfulTask(RecurrentTask):
