@@ -108,12 +108,13 @@ def run(job: Job, *, code: int = 0) -> None:
 def _like_a_shell_child() -> None:
     """Let data loaders start their workers as in any run, and end when the command that wants the results is gone."""
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
 
 
-def _end_with(server: int) -> None:
-    while os.getppid() == server:
-        time.sleep(1)
+def _end_with_the_command() -> None:
+    command = multiprocessing.parent_process()
+    assert command is not None
+    command.join()
     os._exit(1)
 
 
