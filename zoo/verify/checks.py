@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 import zoo
@@ -55,10 +56,12 @@ class Subject:
     weights: str | None = None
 
     def build(self) -> nn.Module:
-        """The model in evaluation mode."""
+        """The model in evaluation mode; one that is made anew has the same weights each time."""
         if self.weights:
             return zoo.load(self.weights).eval()
-        return zoo.create_model(self.model, **self.spec.verify.convert).eval()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return zoo.create_model(self.model, **self.spec.verify.convert).eval()
 
 
 def find_subjects(targets: Iterable[str]) -> list[Subject]:
