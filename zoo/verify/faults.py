@@ -23,7 +23,15 @@ from zoo.shared.runs.checkpoints import found_checkpoints
 from zoo.verify.cases import Damage
 from zoo.verify.children import Crew, Job, finish, run, start
 from zoo.verify.compare import same_runs
-from zoo.verify.injections import EqualWeights, FullDisk, KilledWhileSaving, LossSpike, PoisonedGradient, TerminatedAt
+from zoo.verify.injections import (
+    EqualWeights,
+    FullDisk,
+    KilledWhileSaving,
+    LossSpike,
+    PoisonedGradient,
+    Slowed,
+    TerminatedAt,
+)
 from zoo.verify.resume import last_step
 from zoo.verify.setup import Setup
 from zoo.verify.verdicts import Verdict, broke
@@ -185,7 +193,7 @@ class Drills:
 
     def terminated(self) -> Verdict:
         """SIGTERM from outside, at a random moment."""
-        job = self.job("terminated", checkpoint_every=1000)
+        job = self.job("terminated", Slowed, checkpoint_every=1000)
         child = start(job)
         rows = job.out / "metrics.csv"
         while last_step(rows) < 1 and child.is_alive():
