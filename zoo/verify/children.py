@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing.connection import Connection, wait
@@ -214,9 +215,11 @@ def _serve(connection: Connection) -> None:
     while True:
         try:
             job, variables = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
-        connection.send(run_job(job, variables))
+        code = run_job(job, variables)
+        with suppress(BrokenPipeError):  # nobody waits for it any more
+            connection.send(code)
 
 
 def free_port() -> int:
