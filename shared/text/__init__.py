@@ -1,0 +1,1 @@
+"""Text: tokenizers, documents, token files, quality and duplicates."""
