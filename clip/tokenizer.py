@@ -24,6 +24,7 @@ from torch import Tensor
 
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json, save_atomically, write_json
+from zoo.shared.text.bytes import byte_alphabet
 
 Policy = Literal["truncate", "error"]
 
@@ -39,14 +40,6 @@ _CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
 _PLAIN = re.compile(r"[\t\n\r -%'-~]*", re.ASCII)
 _PLAIN_WORDS = re.compile(rf"{'|'.join(_INLINE)}|{_CONTRACTIONS}|[a-z]+|[0-9]|[^\sa-z0-9]+", re.ASCII)
 _WORDS_KEPT = 1 << 18  # distinct words remembered, about 60 MB at most
-
-
-@lru_cache
-def byte_alphabet() -> tuple[str, ...]:
-    """One printable character for each of the 256 bytes: Latin-1 where printable, else U+0100 and up."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    spare = iter(range(0x100, 0x200))
-    return tuple(chr(byte if byte in printable else next(spare)) for byte in range(256))
 
 
 @lru_cache

@@ -34,6 +34,27 @@ class Verb:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Another thing that models of a family are trained for, such as fine-tuning. All paths are ``module:name``.
+
+    A recipe chooses it with ``objective: NAME``; the fields replace those of :class:`FamilySpec`.
+
+    Attributes:
+        task: ``LightningModule`` class.
+        datamodule: ``LightningDataModule`` class.
+        audit: Runs before the first step.
+        report: Runs after the last step.
+        watches: What signals trouble.
+    """
+
+    task: str
+    datamodule: str
+    audit: str | None = None
+    report: str | None = None
+    watches: tuple[Watch, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FamilySpec:
     """Everything the registry and the command line know of a family. All paths are ``module:name``.
 
@@ -61,6 +82,7 @@ class FamilySpec:
         bench: Function ``() -> list[Row]`` of the family's rows in ``zoo bench``.
         verify: How ``zoo verify`` trains the family small and what else it checks.
         verbs: Word to :class:`Verb`.
+        objectives: What else the models are trained for, by the name that recipes use.
     """
 
     name: str
@@ -86,6 +108,21 @@ class FamilySpec:
     bench: str | None = None
     verify: VerifyCases = field(default_factory=VerifyCases)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
+    objectives: Mapping[str, Objective] = field(default_factory=dict)
+
+    def trained_for(self, objective: str | None) -> FamilySpec:
+        """The same family with the parts of another objective; None keeps its own.
+
+        Raises:
+            UserError: The family has no such objective.
+        """
+        if objective is None:
+            return self
+        if objective not in self.objectives:
+            known = ", ".join(self.objectives) or "none but its own"
+            raise UserError(f"{self.name} has no objective {objective!r}; it has {known}")
+        parts = self.objectives[objective]
+        return dataclasses.replace(self, **{f.name: getattr(parts, f.name) for f in dataclasses.fields(parts)})
 
 
 def resolve(path: str) -> Any:

@@ -68,6 +68,7 @@ def build_parser(spec: FamilySpec, name: str, recipe: dict[str, Any]) -> Argumen
     parser.add_argument("--config", action="config", help="a YAML file with settings of the same form")
     parser.add_argument("--out", type=str | None, default=None, help="folder of the run; default runs/MODEL/DATE-TIME")
     parser.add_argument("--weights", type=str | None, default=None, help="start from these weights")
+    parser.add_argument("--objective", type=str | None, default=None, help="what is trained for; a recipe says it")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order, augmentation and dropout")
     parser.add_argument("--audit", type=bool, default=True, help="check loss and data before the first step")
     parser.add_argument("--report", type=bool, default=True, help="measure held-out data and draw when training ends")
@@ -174,9 +175,13 @@ def _without_types(value: Any) -> Any:
 
 
 def choose(name_or_family: str, recipe: str | Path) -> tuple[str, FamilySpec, dict[str, Any]]:
-    """The model to train, its family, and the recipe's settings. A bare family name takes the recipe's model."""
+    """The model to train, its family with the recipe's objective, and the recipe's settings.
+
+    A bare family name takes the recipe's model.
+    """
     spec = family_of(name_or_family)
     settings = read_recipe(spec, recipe)
+    spec = spec.trained_for(settings.get("objective"))
     name = name_or_family
     if normalise(name_or_family) in registry().families:
         name = settings.get("name", spec.default_model)

@@ -94,8 +94,8 @@ def resume_run(folder: str | Path, overrides: dict[str, Any], callbacks: Sequenc
     run = RunFolder.existing(folder)
     settings = run.read_config()
     name = settings.pop("name")
-    parser = build_parser(family_of(name), name, {})
-    settings = parse_overrides(parser, merge(settings, overrides))
+    spec = family_of(name).trained_for(settings.get("objective"))
+    settings = parse_overrides(build_parser(spec, name, {}), merge(settings, overrides))
     settings.pop("out", None)
     if overrides:
         run.reopen()
@@ -121,7 +121,7 @@ def run_and_compare(
     resume: bool,
 ) -> RunResult:
     """Train the run, then each run of its ``compare`` section, and show their figures side by side."""
-    spec = family_of(name)
+    spec = family_of(name).trained_for(settings.get("objective"))
     others = settings.get("compare") or {}
     result = train_once(console, run, name, {**settings, "compare": {}}, callbacks, resume=resume)
     reports = {name: result.report}
@@ -158,7 +158,7 @@ def train_once(
     resume: bool,
 ) -> RunResult:
     """Train one model into one run folder."""
-    spec, began = family_of(name), time.time()
+    spec, began = family_of(name).trained_for(settings.get("objective")), time.time()
     if resume and run.metrics.is_file():
         console.print(f"{run.path} is finished already", highlight=False, soft_wrap=True)
         return read_results(run)

@@ -40,6 +40,8 @@ _OURS = {
     "merges.txt",
     "vocab.txt",
     "generation_config.json",
+    "params_shapes.json",
+    *(f"params_{number}.npy" for number in range(10)),
 }
 
 

@@ -6,6 +6,7 @@ What a file is, is told from its content. Nothing that is opened here can run co
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import struct
 import warnings
@@ -16,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +25,10 @@ from zoo.shared.convert.torchscript import is_torchscript, read_torchscript
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json
 
-Kind = Literal["safetensors", "pickle", "torchscript"]
+Kind = Literal["safetensors", "pickle", "torchscript", "numpy"]
+
+ARRAY = "array."
+"""Beginning of the names of tensors in a set of NumPy files, which has none; the number in the order follows."""
 
 # What a folder's weights may be called, the first one found is taken. In a folder that holds two formats
 # (open_clip's repositories often do) the settings decide; see `_weights_of`.
@@ -38,6 +43,7 @@ _OPEN_CLIP_FILES = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
+_SHAPES_FILE = "params_shapes.json"  # OpenAI's arrays: all numbers in a row, cut into files of equal size
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
 _MAX_HEADER = 100 << 20  # the limit of the safetensors format itself
 
@@ -64,7 +70,7 @@ class Source:
     def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors: dict[str, Tensor] = {}
         metadata: dict[str, Any] = {}
-        for file in self.files:
+        for file in self.files[:1] if self.kind == "numpy" else self.files:
             found, told = _READERS[self.kind](file)
             tensors.update(found)
             metadata.update(told)
@@ -143,6 +149,8 @@ def open_source(reference: str | Path) -> Source:
 
 
 def _open_folder(folder: Path) -> Source:
+    if (folder / _SHAPES_FILE).exists():
+        return Source(path=folder, folder=folder, files=_numpy_files(folder), kind="numpy")
     config, names = _settings_of(folder)
     files = _weights_of(folder, names)
     if not files:
@@ -279,10 +287,38 @@ def _plain(key: str, keys: Mapping[str, Tensor]) -> str:
     return key.replace("_orig_mod.", "")
 
 
+def _numpy_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("params_*.npy"), key=lambda path: (len(path.name), path.name))
+    if not files:
+        raise UserError(f"{folder} lacks the arrays params_0.npy, params_1.npy, ...")
+    return files
+
+
+def _read_numpy(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All arrays of the set that ``path`` is the first file of."""
+    folder = path.parent
+    shapes = read_json(folder / _SHAPES_FILE)
+    if not isinstance(shapes, list) or not all(isinstance(shape, list) for shape in shapes):
+        raise UserError(f"{folder / _SHAPES_FILE} is no list of shapes")
+    try:
+        numbers = np.concatenate([np.load(file, allow_pickle=False).ravel() for file in _numpy_files(folder)])
+    except (ValueError, EOFError) as error:
+        raise UserError(f"the arrays of {folder} are damaged ({error}); copy or download them again") from error
+    sizes = [math.prod(shape) for shape in shapes]
+    if sum(sizes) != len(numbers):
+        raise UserError(
+            f"{folder} holds {len(numbers):,} numbers, its shapes say {sum(sizes):,}; copy or download it again"
+        )
+    flat = torch.from_numpy(numbers).split(sizes)
+    parts = zip(flat, shapes, strict=True)
+    return {f"{ARRAY}{number}": part.view(*shape) for number, (part, shape) in enumerate(parts)}, {}
+
+
 _READERS: Mapping[Kind, Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]]]] = {
     "safetensors": _read_safetensors,
     "pickle": _read_pickle,
     "torchscript": _read_torchscript,
+    "numpy": _read_numpy,
 }
 
 

@@ -2,6 +2,7 @@
 
 from zoo.shared.transformer.attention import Attention, FusedProjection, naive_attention, sdpa_attention
 from zoo.shared.transformer.block import Block, Transformer
+from zoo.shared.transformer.cache import KVCache, LayerCache, StaticKVCache
 from zoo.shared.transformer.masks import CAUSAL, FULL, Mask
 from zoo.shared.transformer.parts import MLP, QuickGELU, StochasticDepth, activation
 
@@ -12,8 +13,11 @@ __all__ = [
     "Attention",
     "Block",
     "FusedProjection",
+    "KVCache",
+    "LayerCache",
     "Mask",
     "QuickGELU",
+    "StaticKVCache",
     "StochasticDepth",
     "Transformer",
     "activation",

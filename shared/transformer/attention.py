@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.shared.transformer.cache import LayerCache
 from zoo.shared.transformer.masks import FULL, Mask
 
 
@@ -30,7 +31,7 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropou
     """
     if mask.is_plain_causal and q.shape[2] == k.shape[2]:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    allowed = mask.dense(q.shape[2], k.shape[2], offset=k.shape[2] - q.shape[2], device=q.device)
+    allowed = mask.dense(q.shape[2], k.shape[2], device=q.device)
     if allowed is None:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
@@ -42,7 +43,7 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropou
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropout: float = 0.0) -> Tensor:
     """The textbook form (Vaswani et al. 2017, eq. 1), kept to compare the fast kernel with."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-    allowed = mask.dense(q.shape[2], k.shape[2], offset=k.shape[2] - q.shape[2], device=q.device)
+    allowed = mask.dense(q.shape[2], k.shape[2], device=q.device)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, float("-inf"))
     weights = torch.softmax(scores.float(), dim=-1).to(q.dtype).nan_to_num(0.0)
@@ -50,10 +51,10 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropo
 
 
 class FusedProjection(nn.Linear):
-    """Query, key and value from one matrix ``(3D, D)``: CLIP, GPT-1, GPT-2, GPT-3, BERT.
+    """Query, key and value from one matrix ``(3D, D)``: CLIP, the GPTs, BERT.
 
-    Families whose three projections differ (Whisper's key has no bias, Talkie's have none at all)
-    put another part in this slot of :class:`Attention`.
+    Families whose three projections differ (Whisper's key has no bias) put another part in this slot of
+    :class:`Attention`.
     """
 
     def __init__(self, width: int, *, bias: bool = True) -> None:
@@ -79,6 +80,7 @@ class Attention(nn.Module):
         out: Output projection ``D -> D``.
         heads: Number of heads; must divide the width of q.
         dropout: Dropout on the attention probabilities while training.
+        condition: Called with q, k ``(B, H, T, C)`` and the positions; returns both changed: rotary positions, norms.
         kernel: The attention proper.
     """
 
@@ -89,6 +91,7 @@ class Attention(nn.Module):
         *,
         heads: int,
         dropout: float = 0.0,
+        condition: nn.Module | None = None,
         kernel: Kernel = sdpa_attention,
     ) -> None:
         super().__init__()
@@ -96,10 +99,34 @@ class Attention(nn.Module):
         self.out = out
         self.heads = heads
         self.dropout = dropout
+        self.condition = condition
         self.kernel = kernel
 
-    def forward(self, x: Tensor, context: Tensor | None = None, *, mask: Mask = FULL) -> Tensor:
-        """Attend from ``x`` ``(B,Q,D)`` to ``context`` ``(B,K,D)``, by default to ``x`` itself; returns ``(B,Q,D)``."""
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        mask: Mask = FULL,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Attend from ``x`` to ``context``.
+
+        Args:
+            x: ``(B, Q, D)``.
+            context: ``(B, K, D)``; by default ``x`` itself.
+            mask: Who attends to whom.
+            positions: int64 ``(Q,)`` or ``(B, Q)``, where the tokens stand in the text; only ``condition`` reads them.
+            cache: Keys and values of earlier tokens; those of ``x`` are written into it.
+
+        Returns:
+            ``(B, Q, D)``.
+        """
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.project(x, context))
+        if self.condition is not None:
+            q, k = self.condition(q, k, positions)
+        if cache is not None:
+            k, v = cache.append(k, v)
         attended = self.kernel(q, k, v, mask, dropout=self.dropout if self.training else 0.0)
         return self.out(attended.transpose(1, 2).flatten(2))

@@ -5,13 +5,14 @@ Shapes: B batch, T tokens, R rows asked for, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from zoo.shared.transformer.cache import KVCache, LayerCache
 from zoo.shared.transformer.masks import FULL, Mask
 
 
@@ -22,7 +23,7 @@ class Block(nn.Module):
     pre-LN (GPT-2, CLIP, Whisper), the two ``post`` slots for post-LN (GPT-1, BERT).
 
     Args:
-        attention: Called as ``attention(x, context, mask=mask)``.
+        attention: Called as ``attention(x, context, mask=..., positions=..., cache=...)``.
         mlp: Feed-forward part.
         pre_attention: Norm before attention.
         post_attention: Norm after the attention residual.
@@ -51,12 +52,22 @@ class Block(nn.Module):
         self.post_mlp = post_mlp or nn.Identity()
         self.branch = branch or nn.Identity()
 
-    def forward(self, x: Tensor, *, mask: Mask = FULL, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Mask = FULL,
+        rows: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
         """Run the block.
 
         Args:
             x: ``(B, T, D)``.
             mask: Who attends to whom.
+            positions: int64 ``(T,)`` or ``(B, T)``, for attention that asks where tokens stand.
+            cache: Keys and values of earlier tokens; those of ``x`` are written into it.
             rows: int64 ``(B,)``: compute only this token of each sample (``mask`` then holds for that
                 one query). The other tokens still serve as keys and values. A pooled tower needs
                 nothing else of its last block.
@@ -66,7 +77,7 @@ class Block(nn.Module):
         """
         normed = self.pre_attention(x)
         if rows is None:
-            attended = self.attention(normed, mask=mask)
+            attended = self.attention(normed, mask=mask, positions=positions, cache=cache)
         else:
             attended = self.attention(take_rows(normed, rows), normed, mask=mask)
             x = take_rows(x, rows)
@@ -92,10 +103,26 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.checkpointing = checkpointing
 
-    def forward(self, x: Tensor, *, mask: Mask = FULL) -> Tensor:
-        """Run all blocks on ``x`` ``(B, T, D)``."""
-        for block in self.blocks:
-            x = self._run(block, x, mask=mask)
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Mask | Sequence[Mask] = FULL,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Run all blocks on ``x`` ``(B, T, D)``.
+
+        Args:
+            x: ``(B, T, D)``.
+            mask: Who attends to whom, in all blocks or in each.
+            positions: int64 ``(T,)`` or ``(B, T)``, where the tokens stand in the text.
+            cache: Keys and values of earlier tokens, a layer for each block.
+        """
+        masks = [mask] * len(self.blocks) if isinstance(mask, Mask) else mask
+        layers: Sequence[LayerCache | None] = [None] * len(self.blocks) if cache is None else cache.layers
+        for block, block_mask, layer in zip(self.blocks, masks, layers, strict=True):
+            x = self.run(block, x, mask=block_mask, positions=positions, cache=layer)
         return x
 
     def pooled(self, x: Tensor, rows: Tensor, *, mask: Mask = FULL, row_mask: Mask = FULL) -> Tensor:
@@ -112,11 +139,21 @@ class Transformer(nn.Module):
         """
         *first, last = self.blocks
         for block in first:
-            x = self._run(block, x, mask=mask)
-        return self._run(last, x, mask=row_mask, rows=rows)[:, 0]
+            x = self.run(block, x, mask=mask)
+        return self.run(last, x, mask=row_mask, rows=rows)[:, 0]
 
-    def _run(self, block: nn.Module, x: Tensor, *, mask: Mask, rows: Tensor | None = None) -> Tensor:
-        run = partial(block, mask=mask, rows=rows)
+    def run(
+        self,
+        block: nn.Module,
+        x: Tensor,
+        *,
+        mask: Mask,
+        rows: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Run one block, recomputing it in the backward pass where that is asked for."""
+        run = partial(block, mask=mask, rows=rows, positions=positions, cache=cache)
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(run, x, use_reentrant=False)
         return run(x)

@@ -19,12 +19,14 @@ class Mask:
         causal: A query sees no key behind its own position.
         window: A query sees only the last ``window`` keys up to its own position (locally banded
             attention); implies ``causal``.
-        padding: Bool ``(B, K)``, True where a key is real, here and everywhere in zoo.
+        padding: Bool ``(B or 1, K)``, True where a key is real, here and everywhere in zoo.
+        start: Position of the first query among the keys, int64 ``(1,)``; None where the queries are the last keys.
     """
 
     causal: bool = False
     window: int | None = None
     padding: Tensor | None = None
+    start: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -33,23 +35,24 @@ class Mask:
     @property
     def is_plain_causal(self) -> bool:
         """True when the mask is the lower triangle and nothing else."""
-        return self.causal and self.window is None and self.padding is None
+        return self.causal and self.window is None and self.padding is None and self.start is None
 
-    def dense(self, queries: int, keys: int, *, offset: int = 0, device: torch.device) -> Tensor | None:
+    def dense(self, queries: int, keys: int, *, device: torch.device) -> Tensor | None:
         """Write the mask out as bool ``(B or 1, 1, Q, K)``, True where attention is allowed.
 
         Args:
             queries: Number of queries Q.
             keys: Number of keys K.
-            offset: Position of the first query among the keys.
             device: Where to build it.
 
         Returns:
             The mask, or None when everything is allowed.
         """
         allowed = None
-        if self.causal or self.window is not None:
-            at = torch.arange(queries, device=device)[:, None] + offset
+        sees_all = queries == 1 and self.start is None and (self.window is None or self.window >= keys)  # the last key
+        if (self.causal or self.window is not None) and not sees_all:
+            first = keys - queries if self.start is None else self.start
+            at = torch.arange(queries, device=device)[:, None] + first
             key = torch.arange(keys, device=device)[None, :]
             allowed = key <= at
             if self.window is not None:

@@ -1,0 +1,283 @@
+"""GPT weights from and to ``transformers``, OpenAI's arrays of GPT-1, and Talkie's checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.gpt.configs import GptConfig
+from zoo.gpt.sizes import from_shapes
+from zoo.shared.convert.formats import Converter, Recognised, save_tensors, sync
+from zoo.shared.convert.rules import TRANSPOSE, Rule, RuleTable, Shapes, chain, squeeze
+from zoo.shared.convert.source import ARRAY, Source
+from zoo.shared.errors import UserError
+from zoo.shared.files import write_json
+
+_P = "{p:weight|bias}"
+_OURS = "transformer.blocks.{i}"
+# What `transformers` and OpenAI call a block's parts: ours, and whether its matrix is stored as (in, out).
+_PARTS = {
+    "attn.c_attn": "attention.project",
+    "attn.c_proj": "attention.out",
+    "mlp.c_fc": "mlp.up",
+    "mlp.c_proj": "mlp.down",
+}
+_NORMS = {"gpt1": ("post_attention", "post_mlp"), "gpt2": ("pre_attention", "pre_mlp")}
+
+
+def _hf_table(layout: str, names: Mapping[str, str]) -> RuleTable:
+    rules = [Rule(theirs, ours) for theirs, ours in names.items()]
+    for theirs, ours in _PARTS.items():
+        rules.append(Rule(f"h.{{i}}.{theirs}.weight", f"{_OURS}.{ours}.weight", transform=TRANSPOSE))
+        rules.append(Rule(f"h.{{i}}.{theirs}.bias", f"{_OURS}.{ours}.bias"))
+    for number, ours in enumerate(_NORMS[layout], 1):
+        rules.append(Rule(f"h.{{i}}.ln_{number}.{_P}", f"{_OURS}.{ours}.{_P}"))
+    return RuleTable(
+        rules=rules,
+        drop=("h.{i}.attn.{rest:bias|masked_bias}", "lm_head.weight", "positions_ids", "position_ids"),
+        strip=("transformer.",),
+    )
+
+
+HF_TABLES = {
+    "gpt1": _hf_table(
+        "gpt1", {"tokens_embed.weight": "tokens.weight", "positions_embed.weight": "positions.weight"}
+    ),
+    "gpt2": _hf_table(
+        "gpt2",
+        {"wte.weight": "tokens.weight", "wpe.weight": "positions.weight", f"ln_f.{_P}": f"norm_out.{_P}"},
+    ),
+}
+
+
+class GptConverter(Converter):
+    """What the formats share."""
+
+    def infer(self, shapes: Shapes) -> Recognised | None:
+        """Sizes of a training checkpoint, which has zoo's own names."""
+        return from_shapes(shapes)
+
+
+class HuggingFaceConverter(GptConverter):
+    """``transformers.OpenAIGPTLMHeadModel`` and ``GPT2LMHeadModel``."""
+
+    name = "hf"
+    library = "transformers"
+
+    def recognise(self, source: Source) -> Recognised | None:
+        """Read ``config.json``; without it, take the names."""
+        kinds = {"openai-gpt": "gpt1", "gpt2": "gpt2"}
+        kind = source.config.get("model_type")
+        if kind in kinds:
+            return Recognised(config=_hf_config(source, kinds[kind]))
+        if source.config:
+            return None
+        for table in HF_TABLES.values():
+            found = from_shapes(table.zoo_shapes(source.shapes))
+            if found is not None and "positions.weight" in table.zoo_shapes(source.shapes):
+                return found
+        return None
+
+    def table(self, config: GptConfig) -> RuleTable:
+        """Names of ``transformers``."""
+        if config.layout not in HF_TABLES:
+            raise UserError("transformers has no model of Talkie's layout; use `--to talkie`")
+        if config.window is not None:
+            raise UserError("transformers' GPT-2 has no banded attention; only GPT-3 models with window=null fit")
+        return HF_TABLES[config.layout]
+
+    def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
+        """Write what ``AutoModelForCausalLM`` and ``AutoTokenizer`` load."""
+        config = _config_of(model)
+        state = self.foreign_state(model)
+        end = None if preprocessor is None else preprocessor.tokenizer.end_of_text
+        dtype = str(model.state_dict()["tokens.weight"].dtype).removeprefix("torch.")
+        write_json(folder / "config.json", _hf_settings(config, end, dtype))
+        if end is not None:
+            write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
+        if preprocessor is not None:
+            preprocessor.save(folder)
+        return save_tensors(folder / "model.safetensors", {f"transformer.{key}": t for key, t in state.items()})
+
+
+class OpenAIConverter(GptConverter):
+    """GPT-1 as OpenAI released it: all numbers in a row, in ten ``.npy`` files, and a list of shapes."""
+
+    name = "openai"
+    library = "finetune-transformer-lm"
+
+    def recognise(self, source: Source) -> Recognised | None:
+        """The first array holds the positions, the second one the tokens, each block has twelve."""
+        shapes = source.shapes
+        if f"{ARRAY}0" not in shapes or (len(shapes) - 2) % 12 or len(shapes) < 14:
+            return None
+        depth = (len(shapes) - 2) // 12
+        return from_shapes(_openai_table(depth).zoo_shapes(shapes))
+
+    def table(self, config: GptConfig) -> RuleTable:
+        """The order of the arrays."""
+        if config.layout != "gpt1":
+            raise UserError("OpenAI's arrays are a format of GPT-1; use `--to hf` or `--to zoo`")
+        return _openai_table(config.depth)
+
+    def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
+        """Write ``params_shapes.json`` and ``params_0.npy`` to ``params_9.npy``."""
+        if _config_of(model).width // _config_of(model).heads != 64:
+            raise UserError("OpenAI's arrays cannot say heads that are not 64 wide; use `--to hf`")
+        state = self.foreign_state(model)
+        arrays = [state[f"{ARRAY}{number}"].float().numpy() for number in range(len(state))]
+        write_json(folder / "params_shapes.json", [list(array.shape) for array in arrays])
+        for number, part in enumerate(np.array_split(np.concatenate([a.ravel() for a in arrays]), 10)):
+            np.save(folder / f"params_{number}.npy", part)
+            sync(folder / f"params_{number}.npy")
+        return folder / "params_0.npy"
+
+
+def _openai_table(depth: int) -> RuleTable:
+    matrix = chain(squeeze(0), TRANSPOSE)
+    rules = [Rule(f"{ARRAY}0", "positions.weight"), Rule(f"{ARRAY}1", "tokens.weight")]
+    order = [
+        ("attention.project.weight", matrix), ("attention.project.bias", None),
+        ("attention.out.weight", matrix), ("attention.out.bias", None),
+        ("post_attention.weight", None), ("post_attention.bias", None),
+        ("mlp.up.weight", matrix), ("mlp.up.bias", None),
+        ("mlp.down.weight", matrix), ("mlp.down.bias", None),
+        ("post_mlp.weight", None), ("post_mlp.bias", None),
+    ]  # fmt: skip
+    for block in range(depth):
+        for place, (name, transform) in enumerate(order):
+            key = f"{ARRAY}{2 + 12 * block + place}"
+            rules.append(Rule(key, f"transformer.blocks.{block}.{name}", transform=transform))
+    return RuleTable(rules=rules)
+
+
+_BLOCK = "blocks.{i}"
+TALKIE_TABLE = RuleTable(
+    rules=[
+        Rule("embed.weight", "tokens.weight"),
+        Rule(
+            [f"{_BLOCK}.attn.attn_{part}.weight" for part in ("query", "key", "value")],
+            f"{_OURS}.attention.project.weight",
+        ),
+        Rule(f"{_BLOCK}.attn.attn_resid.weight", f"{_OURS}.attention.out.0.weight"),
+        Rule(f"{_BLOCK}.attn_gain.a_g", f"{_OURS}.attention.out.1.gain"),
+        Rule(f"{_BLOCK}.attn.head_gain.head_g", f"{_OURS}.attention.condition.gain"),
+        Rule(f"{_BLOCK}.mlp.mlp_gate.weight", f"{_OURS}.mlp.0.gate.weight"),
+        Rule(f"{_BLOCK}.mlp.mlp_linear.weight", f"{_OURS}.mlp.0.up.weight"),
+        Rule(f"{_BLOCK}.mlp.mlp_resid.weight", f"{_OURS}.mlp.0.down.weight"),
+        Rule(f"{_BLOCK}.mlp_gain.a_g", f"{_OURS}.mlp.1.gain"),
+        Rule(f"{_BLOCK}.embed_skip.a_g", "transformer.skips.{i}.gain"),
+        Rule("lm_head", "output.weight"),
+        Rule("lm_head_gain.w_g", "output_gain.gain"),
+    ],
+    spellings={"lm_head.weight": "lm_head"},
+)
+
+
+class TalkieConverter(GptConverter):
+    """Talkie's checkpoints."""
+
+    name = "talkie"
+    library = "talkie"
+    single_file = True
+
+    def recognise(self, source: Source) -> Recognised | None:
+        """Take the names."""
+        if source.config or not any(key.endswith("blocks.0.embed_skip.a_g") for key in source.shapes):
+            return None
+        return from_shapes(TALKIE_TABLE.zoo_shapes(source.shapes))
+
+    def table(self, config: GptConfig) -> RuleTable:
+        """Names of the release."""
+        if config.layout != "talkie":
+            raise UserError("this is a format of Talkie's layout; use `--to hf` or `--to zoo`")
+        return TALKIE_TABLE
+
+    def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
+        """Write a checkpoint."""
+        state: dict[str, Tensor] = self.foreign_state(model)
+        path = folder / "final.ckpt"
+        torch.save({"model_state_dict": state}, path)
+        sync(path)
+        return path
+
+
+def _config_of(model: nn.Module) -> GptConfig:
+    config = model.config
+    assert isinstance(config, GptConfig)
+    return config
+
+
+def _hf_config(source: Source, layout: str) -> GptConfig:
+    """The config of ``config.json``; what it leaves out has the defaults of ``transformers``."""
+    settings, path = source.config, source.path
+    defaults = {"gpt1": (40478, 512, "gelu"), "gpt2": (50257, 1024, "gelu_new")}[layout]
+    sizes = {
+        name: settings.get(theirs, default)
+        for name, theirs, default in (
+            ("vocab_size", "vocab_size", defaults[0]),
+            ("context", "n_positions", settings.get("n_ctx", defaults[1])),
+            ("width", "n_embd", 768),
+            ("depth", "n_layer", 12),
+            ("heads", "n_head", 12),
+        )
+    }
+    fixed = {
+        "layer_norm_epsilon": 1e-5,
+        "n_inner": 4 * sizes["width"] if isinstance(sizes["width"], int) else None,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+        "tie_word_embeddings": True,
+    }
+    acts = ("gelu", "gelu_new") if layout == "gpt1" else ("gelu_new", "gelu_pytorch_tanh")
+    reasons = [
+        f"{name} {settings[name]}"
+        for name, value in fixed.items()
+        if settings.get(name) is not None and settings[name] != value
+    ]
+    act = settings.get("afn" if layout == "gpt1" else "activation_function", defaults[2])
+    reasons += [f"activation {act}"] if act not in acts else []
+    reasons += [f"{name} {value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1]
+    if reasons:
+        raise UserError(f"{path} is a variant of GPT that zoo does not have: {', '.join(reasons)}")
+    found = from_shapes(HF_TABLES[layout].zoo_shapes(source.shapes), window=None, layout=layout, **sizes)
+    if found is None:
+        raise UserError(f"{path} says that it is a {settings['model_type']} model, but holds other tensors")
+    return found.config
+
+
+def _hf_settings(config: GptConfig, end: int | None, dtype: str) -> dict[str, Any]:
+    """``config.json`` of ``transformers``."""
+    kinds = {
+        "gpt1": ("openai-gpt", "OpenAIGPTLMHeadModel", {"afn": "gelu"}),
+        "gpt2": ("gpt2", "GPT2LMHeadModel", {"activation_function": "gelu_new"}),
+    }
+    kind, name, act = kinds[config.layout]
+    ends = {} if end is None else {"bos_token_id": end, "eos_token_id": end}
+    return {
+        "model_type": kind,
+        "architectures": [name],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context,
+        "n_embd": config.width,
+        "n_layer": config.depth,
+        "n_head": config.heads,
+        **act,
+        **{f"{part}_pdrop": config.dropout for part in ("resid", "embd", "attn")},
+        "layer_norm_epsilon": 1e-5,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": True,
+        "dtype": dtype,
+        **ends,
+    }
+
+
+HF = HuggingFaceConverter()
+OPENAI = OpenAIConverter()
+TALKIE = TalkieConverter()

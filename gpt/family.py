@@ -1,0 +1,43 @@
+"""The GPTs' record for the registry. Imports no torch."""
+
+from __future__ import annotations
+
+from zoo.gpt.configs import VARIANTS, GptConfig
+from zoo.registry import FamilySpec
+
+FAMILY = FamilySpec(
+    name="gpt",
+    title="GPT",
+    paper="Radford et al. 2018, Improving Language Understanding by Generative Pre-Training; Radford et al. 2019, "
+    "Language Models are Unsupervised Multitask Learners; Brown et al. 2020, Language Models are Few-Shot Learners, "
+    "arXiv:2005.14165; Levine, Duvenaud and Radford 2026, Talkie",
+    year=2018,
+    config=GptConfig,
+    variants=VARIANTS,
+    parameter_counts={
+        "gpt1": 116_534_784,
+        "gpt2": 124_439_808,
+        "gpt2-medium": 354_823_168,
+        "gpt2-large": 774_030_080,
+        "gpt2-xl": 1_557_611_200,
+        "gpt3-125m": 125_226_240,
+        "gpt3-350m": 355_871_744,
+        "gpt3-760m": 760_300_032,
+        "gpt3-1.3b": 1_315_723_264,
+        "gpt3-2.7b": 2_651_553_280,
+        "gpt3-6.7b": 6_658_404_352,
+        "gpt3-13b": 12_853_386_240,
+        "gpt3-175b": 174_604_259_328,
+        "talkie-13b": 13_280_216_761,
+        "talkie-13b-chat": 13_280_257_721,
+        "gpt-debug": 42_880,
+        "gpt-nano": 3_749_376,
+    },
+    default_model="gpt-nano",
+    model="zoo.gpt.model:GPT",
+    task="zoo.gpt.task:GptTask",
+    datamodule="zoo.gpt.data:GptDataModule",
+    preprocessor="zoo.gpt.tokenizer:GptTokenizer",
+    recipes="zoo.gpt:recipes",
+    converters={"hf": "zoo.gpt.convert:HF", "openai": "zoo.gpt.convert:OPENAI", "talkie": "zoo.gpt.convert:TALKIE"},
+)

@@ -1,0 +1,203 @@
+"""Documents that know too much for their date (Talkie's leakage filter): by dated terms and by a learnt classifier.
+
+A wrong date, a modern introduction or a footnote lets later knowledge into a corpus with a cutoff. A list of terms with
+the year from which on people wrote them catches what is certain; a classifier of n-grams, learnt from documents before
+and after the cutoff, catches the rest. A date after the cutoff is dropped without asking either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.shared.errors import UserError
+from zoo.shared.text.classifier import FEWEST, DocumentClassifier, sample
+from zoo.shared.text.documents import Document
+from zoo.shared.text.quality import Examples, batches, snippet
+
+THRESHOLD = 0.9
+
+# Term -> first year in which ordinary print had it in its present sense. Words with an older sense are left out.
+TERMS: dict[str, int] = {
+    "telephone": 1876, "phonograph": 1877, "motor car": 1895, "motorcar": 1895, "cinematograph": 1895,
+    "x rays": 1896, "radium": 1898, "aeroplane": 1903, "airplane": 1907, "zeppelin": 1900, "radioactive": 1898,
+    "radioactivity": 1898, "suffragette": 1906, "jazz": 1915, "tanks corps": 1917, "soviet": 1905, "soviet union": 1922,
+    "bolshevik": 1907, "bolsheviks": 1907, "league of nations": 1914, "fascist": 1919, "fascism": 1919,
+    "insulin": 1921, "broadcasting": 1922, "robot": 1923, "robots": 1923, "quantum mechanics": 1925,
+    "television": 1926, "penicillin": 1929, "hitler": 1930, "great depression": 1934, "new deal": 1932,
+    "neutron": 1932, "positron": 1933, "radar": 1941, "gestapo": 1934, "blitzkrieg": 1939, "world war ii": 1939,
+    "second world war": 1939, "world war i": 1939, "nylon": 1938, "plutonium": 1942, "jeep": 1941,
+    "united nations": 1942, "genocide": 1944, "holocaust denial": 1980, "atomic bomb": 1914, "hiroshima bomb": 1945,
+    "transistor": 1948, "cold war": 1945, "nato": 1949, "dna": 1944, "astronaut": 1929, "sputnik": 1957,
+    "laser": 1960, "lasers": 1960, "software": 1958, "microprocessor": 1970, "integrated circuit": 1953,
+    "civil rights act": 1866, "vietnam war": 1964, "email": 1980, "e mail": 1980, "internet": 1974, "website": 1993,
+    "websites": 1993, "world wide web": 1990, "smartphone": 1997, "google": 1998, "wikipedia": 2001, "facebook": 2004,
+    "youtube": 2005, "covid": 2020, "project gutenberg": 1971, "isbn": 1967, "http": 1991, "https": 1995,
+}  # fmt: skip
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+
+
+def read_terms(path: str | Path) -> dict[str, int]:
+    """Terms of a file with lines ``term<TAB>year``; blank lines and lines that begin with ``#`` are passed over.
+
+    Raises:
+        UserError: The file cannot be read, or a line is not of this form.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    terms = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        term, tab, year = line.rpartition("\t")
+        if not tab or not year.strip().isdigit() or not _words(term):
+            raise UserError(f"{path} line {number}: expected a term, a tab and a year")
+        terms[" ".join(_words(term))] = int(year)
+    if not terms:
+        raise UserError(f"{path} holds no terms")
+    return terms
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+class TermFilter:
+    """Finds terms in documents.
+
+    Args:
+        terms: Term to the year from which on it was written.
+        cutoff: Terms of later years count.
+    """
+
+    def __init__(self, terms: Mapping[str, int], *, cutoff: int) -> None:
+        late = {tuple(_words(term)): year for term, year in terms.items() if year > cutoff}
+        self._by_length: dict[int, dict[tuple[str, ...], int]] = {}
+        for term, year in late.items():
+            self._by_length.setdefault(len(term), {})[term] = year
+
+    def find(self, text: str) -> dict[str, int]:
+        """The late terms of a text, with their years."""
+        words = _words(text)
+        found: dict[str, int] = {}
+        for length, terms in self._by_length.items():
+            grams = zip(*(words[shift:] for shift in range(length)), strict=False)
+            found |= {" ".join(term): terms[term] for term in terms.keys() & set(grams)}
+        return found
+
+
+class AnachronismFilter:
+    """Drops documents that are dated after the cutoff, name something later, or read as later ones do.
+
+    Args:
+        cutoff: Last year that is allowed.
+        terms: Term to year.
+        classifier: From :func:`learn_dates`; None uses dates and terms alone.
+        threshold: Probability of being later from which on the classifier drops a document.
+    """
+
+    def __init__(
+        self,
+        cutoff: int,
+        *,
+        terms: Mapping[str, int] = TERMS,
+        classifier: DocumentClassifier | None = None,
+        threshold: float = THRESHOLD,
+    ) -> None:
+        self.cutoff, self.classifier, self.threshold = cutoff, classifier, threshold
+        self._terms = TermFilter(terms, cutoff=cutoff)
+        self._counts: Counter[str] = Counter()
+        self._found: Counter[str] = Counter()
+        self._examples: list[dict[str, Any]] = []
+        self._kept, self._dropped = Examples(), Examples()
+
+    def __call__(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents that are kept, in their order."""
+        for batch in batches(documents):
+            scores = [0.0] * len(batch) if self.classifier is None else self.classifier.score(batch).tolist()
+            for document, score in zip(batch, scores, strict=True):
+                if self._keeps(document, score):
+                    yield document
+
+    def _keeps(self, document: Document, score: float) -> bool:
+        self._counts["undated"] += document.year is None
+        if document.year is not None and document.year > self.cutoff:
+            self._counts["dated after the cutoff"] += 1
+            return False
+        found = self._terms.find(document.text)
+        if found:
+            self._counts["with late terms"] += 1
+            self._found.update(found.keys())
+            if len(self._examples) < 10:
+                year, text = document.year, document.text
+                self._examples.append({"id": document.id, "year": year, "terms": found, "text": _around(text, found)})
+            return False
+        drop = self.classifier is not None and score > self.threshold
+        if self.classifier is not None:
+            (self._dropped if drop else self._kept).add(document, score)
+        self._counts["late by the classifier" if drop else "kept"] += 1
+        return not drop
+
+    def report(self) -> dict[str, Any]:
+        """Counts by reason, terms by frequency, and examples."""
+        reasons = ("kept", "dated after the cutoff", "with late terms", "late by the classifier", "undated")
+        report: dict[str, Any] = {
+            "cutoff": self.cutoff,
+            "counts": {reason: self._counts[reason] for reason in reasons},
+            "terms": dict(self._found.most_common(20)),
+            "examples": self._examples,
+            "classifier": None,
+        }
+        if self.classifier is not None:
+            quality = self.classifier.quality
+            report["classifier"] = {
+                "threshold": self.threshold,
+                "accuracy": quality.accuracy,
+                "auc": quality.auc,
+                "after": quality.positives,
+                "before": quality.negatives,
+                "kept": self._kept.report(),
+                "dropped": self._dropped.report(),
+            }
+        return report
+
+
+def learn_dates(
+    documents: Iterable[Document], *, cutoff: int, modern: Iterable[Document] = (), seed: int = 0
+) -> DocumentClassifier | None:
+    """Learn later documents from earlier ones, by n-grams of one and two words.
+
+    Args:
+        documents: Those with a known year are learnt from.
+        cutoff: Last year of the earlier side.
+        modern: Further documents of the later side, dated or not.
+        seed: Chooses among more documents than are learnt from.
+
+    Returns:
+        A classifier whose score is the probability of being later; None where a side has too few documents.
+    """
+    dated = [document for document in sample_dated(documents, cutoff, seed=seed, late=False)]
+    late = sample_dated(documents, cutoff, seed=seed, late=True) + sample(modern, seed=seed, purpose="modern")
+    if min(len(dated), len(late)) < FEWEST:
+        return None
+    return DocumentClassifier(late, dated, longest=2, seed=seed)
+
+
+def sample_dated(documents: Iterable[Document], cutoff: int, *, seed: int, late: bool) -> list[Document]:
+    """Documents with a known year on one side of the cutoff."""
+    side = (d for d in documents if d.year is not None and (d.year > cutoff) == late)
+    return sample(side, seed=seed, purpose="late" if late else "early")
+
+
+def _around(text: str, found: Mapping[str, int]) -> str:
+    """The place of the first term that stands in the text as it is listed; otherwise the beginning."""
+    lower = text.lower()
+    places = [place for term in found if (place := lower.find(term)) >= 0]
+    start = max(min(places) - 60, 0) if places else 0
+    return snippet(text[start:])
