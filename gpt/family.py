@@ -30,7 +30,7 @@ FAMILY = FamilySpec(
         "gpt3-175b": 174_604_259_328,
         "talkie-13b": 13_280_216_761,
         "talkie-13b-chat": 13_280_257_721,
-        "gpt-debug": 42_880,
+        "gpt-debug": 36_736,
         "gpt-nano": 3_749_376,
     },
     default_model="gpt-nano",

@@ -78,7 +78,7 @@ def write_results(
             "hardware": hardware("cuda" if torch.cuda.is_available() else "cpu"),
             "versions": versions("paper-zoo", "torch", "lightning"),
         }
-        preprocessor = resolve(spec.preprocessor).for_model(task.model.config)
+        preprocessor = trainer.datamodule.preprocessor or resolve(spec.preprocessor).for_model(task.model.config)
         card = model_card_of(spec, name, settings, metrics, report)
         save_weights(task.model, run.weights, preprocessor=preprocessor, card=card)
         run.finish(metrics)

@@ -23,6 +23,7 @@ from zoo.results import RunResult, read_results, write_results
 from zoo.settings import build_parser, choose, merge, parse_overrides
 from zoo.shared.audit import AuditBeforeTraining
 from zoo.shared.batch_norm import SyncedBatchNorm
+from zoo.shared.convert.source import open_source
 from zoo.shared.distributed import agree, first_process
 from zoo.shared.errors import UserError
 from zoo.shared.runs.callbacks import ResumeLog, SameFolder
@@ -167,9 +168,8 @@ def train_once(
         console.print(f"{run.path} has no checkpoint yet; it starts from its first step", highlight=False)
     seed_everything(settings["seed"], verbose=False)
     config = config_of(spec, settings)
-    weights = settings.get("weights")
+    weights, tags = settings.get("weights"), spec.weight_tags.get(name, {})
     if weights and checkpoint is None:
-        tags = spec.weight_tags.get(name, {})
         model = load_into(spec.name, config, tags.get(weights, weights)).train()
     else:
         model = build_model(spec.name, config)
@@ -178,6 +178,8 @@ def train_once(
     task = resolve(spec.task)(model, **settings["task"])
     target = resolve(spec.datamodule)
     datamodule = target(config=config, seed=settings["seed"], **checked(target.__init__, "data", settings["data"]))
+    if weights:
+        datamodule.start_from(open_source(tags.get(weights, weights)).folder)
 
     if settings["checkpoint_every"] < 1 or settings["max_skipped_steps"] < 1:
         raise UserError("--checkpoint_every and --max_skipped_steps must be at least 1")
@@ -227,6 +229,7 @@ def train_once(
     observed = {
         "logged": logged,
         "samples": throughput.samples,
+        **({"tokens": throughput.tokens} if throughput.tokens else {}),
         "training_seconds": round(throughput.seconds, 2),
         "data_wait_fraction": round(throughput.waited / max(throughput.seconds, 1e-9), 4),
         "mfu": throughput.mfu and round(throughput.mfu, 4),

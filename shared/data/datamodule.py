@@ -7,6 +7,7 @@ import logging
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset, default_collate
 
 from zoo.shared.data.images import BadSample
 from zoo.shared.data.loaders import CountingLoader, Item, StreamDataset, StreamLoader
-from zoo.shared.data.order import GlobalBatchSampler, InOrderSampler, SampleKey, sample_rng, slice_of_rank
+from zoo.shared.data.order import BatchRamp, GlobalBatchSampler, InOrderSampler, SampleKey, sample_rng, slice_of_rank
 from zoo.shared.data.windows import with_step_counts
 from zoo.shared.distributed import gather_objects, rank, world_size
 from zoo.shared.errors import UserError
@@ -132,7 +133,12 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         replaced: Times that a bad sample was met.
         waited: Seconds that this process has waited for batches.
         breach: Why the run must stop, once this process has met too many bad samples.
+        preprocessor: What the data went through, saved with the weights; None where it is the model's standard one.
+        ramp: How batches grow at the start of the run.
     """
+
+    preprocessor: Any | None = None
+    ramp: BatchRamp | None = None
 
     def __init__(self, *, batch_size: int, workers: int, seed: int, max_bad_fraction: float) -> None:
         super().__init__()
@@ -150,6 +156,12 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         self.waited = 0.0
         self.breach: str | None = None
         self._readers: tuple[ItemReader, ItemReader | None] | None = None
+
+    def start_from(self, weights: Path | None) -> None:
+        """Told before anything is opened that the run trains weights on that lie in a folder, or in a file alone.
+
+        What belongs to them, such as a tokenizer of their own, has to be used.
+        """
 
     @abstractmethod
     def open(self) -> tuple[ItemReader, ItemReader | None]:
@@ -231,6 +243,7 @@ class KeyedDataModule(L.LightningDataModule, ABC):
             rank=rank,
             world_size=world_size,
             consumed=self.consumed,
+            ramp=self.ramp,
         )
         return self._training(self._loader(reader, sampler))
 

@@ -7,6 +7,7 @@ that the run has consumed, which its owner restores, so nothing here or in a wor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -88,15 +89,44 @@ def slice_of_rank(batch_size: int, *, rank: int, world_size: int) -> slice:
     return slice(rank * share, (rank + 1) * share)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BatchRamp:
+    """Batches that grow linearly at the start of a run (GPT-3, arXiv:2005.14165, appendix B).
+
+    Attributes:
+        start: Samples in the first batch of all ranks together.
+        batches: Batches until the full size is reached.
+    """
+
+    start: int
+    batches: int
+
+    def __post_init__(self) -> None:
+        if self.start < 1 or self.batches < 1:
+            raise UserError(f"a batch ramp needs a first batch and a length of at least 1, not {self.start}, {self.batches}")
+
+    def starts(self, batch_size: int, world_size: int) -> np.ndarray:
+        """Where the growing batches begin in the run's samples, and where the last of them ends.
+
+        Sizes are rounded to what the ranks can share.
+        """
+        share = np.arange(self.batches) / self.batches
+        sizes = self.start + share * (batch_size - self.start)
+        sizes = np.maximum(1, np.rint(sizes / world_size)).astype(np.int64) * world_size
+        return np.concatenate([[0], np.cumsum(sizes)])
+
+
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
     """Batches of :class:`SampleKey` for one rank, starting where the run stands.
 
     Every pass yields ``n`` batches from batch ``consumed()`` on, so a pass that begins in mid-epoch after a resume
     runs on into the next epoch and never ends early. The samples of an epoch that do not fill a batch are left out.
+    While batches still grow, they go on through the order without leaving any out.
 
     Args:
         size: Number of samples in the source.
         batch_size: Samples in a batch of all ranks together.
+        ramp: How batches grow at the start of the run.
         seed: The run's seed.
         shuffle: Whether every epoch has an order of its own.
         rank: This process.
@@ -117,6 +147,7 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
         consumed: Callable[[], int] = lambda: 0,
+        ramp: BatchRamp | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
@@ -126,7 +157,9 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
                 f"use --data.batch_size {max(1, size)} or less, or more data"
             )
         self.batch_size = batch_size
-        self.share = slice_of_rank(batch_size, rank=rank, world_size=world_size)
+        self.place = {"rank": rank, "world_size": world_size}
+        slice_of_rank(batch_size, **self.place)  # says now what cannot be divided
+        self.starts = np.zeros(1, dtype=np.int64) if ramp is None else ramp.starts(batch_size, world_size)
         self.order = EpochOrder(size, seed=seed, shuffle=shuffle)
         self.batches = size // batch_size
         self.consumed = consumed
@@ -140,10 +173,18 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
 
     def batch(self, number: int) -> list[SampleKey]:
         """This rank's part of the run's batch ``number``."""
-        epoch, place = divmod(number, self.batches)
-        order, first = self.order(epoch), place * self.batch_size
-        positions = range(first + self.share.start, first + self.share.stop)
-        return [SampleKey(int(order[position]), epoch, position) for position in positions]
+        growing = len(self.starts) - 1
+        if number < growing:
+            first, size = int(self.starts[number]), int(self.starts[number + 1] - self.starts[number])
+        else:
+            first, size = int(self.starts[-1]) + (number - growing) * self.batch_size, self.batch_size
+        share = slice_of_rank(size, **self.place)
+        return [self.key(first + place) for place in range(share.start, share.stop)]
+
+    def key(self, number: int) -> SampleKey:
+        """The run's sample ``number``."""
+        epoch, position = divmod(number, self.batches * self.batch_size)
+        return SampleKey(int(self.order(epoch)[position]), epoch, position)
 
 
 class InOrderSampler(Sampler[list[SampleKey]]):

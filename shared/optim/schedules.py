@@ -52,12 +52,19 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 
 
-def build_schedule(name: str, *, warmup: int, total: int) -> Schedule:
+def build_schedule(name: str, *, warmup: int, total: int, final: float | None = None) -> Schedule:
     """The schedule called ``name`` over ``total`` steps; a longer warm-up than the run is cut to a tenth of it.
+
+    Args:
+        name: Its name.
+        warmup: Steps of linear rise.
+        total: Steps until it has fallen to its end, where it stays.
+        final: Where it ends, as a share of the peak; by default 0 for those that fall.
 
     Raises:
         UserError: Unknown name.
     """
     if name not in SCHEDULES:
         raise UserError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
-    return SCHEDULES[name](warmup if warmup < total else max(1, total // 10), total)
+    ends = {} if final is None else {"final": final}
+    return SCHEDULES[name](warmup if warmup < total else max(1, total // 10), total, **ends)

@@ -81,7 +81,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 def describe(metrics: Mapping[str, Any], rate: float) -> str:
-    """Loss, samples per second, MFU, wait for data and memory in few characters; what is not known is left out.
+    """Loss, samples and tokens per second, MFU, wait for data and memory in few characters; what is not known is left out.
 
     Args:
         metrics: Logged values by name.
@@ -96,6 +96,7 @@ def describe(metrics: Mapping[str, Any], rate: float) -> str:
 _PARTS: dict[str, Callable[[float], str]] = {
     "train/loss": lambda value: f"loss {value:.3f}",
     "time/samples_per_second": lambda value: f"{value:.3g} samples/s" if value < 100 else f"{value:,.0f} samples/s",
+    "time/tokens_per_second": lambda value: f"{value:,.0f} tokens/s",
     "time/mfu": lambda value: f"mfu {value:.0%}",
     "time/data_wait": lambda value: f"wait {value:.0%}",
     "time/peak_memory_gb": lambda value: f"{value:.1f} GB",

@@ -12,6 +12,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from zoo.shared.distributed import data_world_size
 from zoo.shared.machine import matmul_rate, peak_memory
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
@@ -60,7 +61,7 @@ def logs_now(trainer: Trainer) -> bool:
 
 
 class Throughput(Callback):
-    """Logs samples per second, the share of time spent waiting for data, MFU and peak memory.
+    """Logs samples and tokens per second, the share of time spent waiting for data, MFU and peak memory.
 
     Model FLOPs utilisation (Chowdhery et al. 2022, arXiv:2204.02311, appendix B): three times the FLOPs of a step's
     forward passes (forward and backward, recomputation not counted), over the time and over the device's matmul peak
@@ -70,6 +71,7 @@ class Throughput(Callback):
     Attributes:
         samples: Samples trained on by all processes together. This and the rest is over all restarts; what was done
             after the checkpoint that a run goes on from is forgotten.
+        tokens: Tokens of them, where the data module counts those.
         seconds: Time from the first step on, without validation.
         waited: Seconds of them spent waiting for batches, by this process.
         ideal: Seconds that the FLOPs would have taken at the matmul peak.
@@ -78,6 +80,7 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.samples = 0
+        self.tokens = 0
         self.seconds = 0.0
         self.waited = 0.0
         self.ideal = 0.0
@@ -88,7 +91,7 @@ class Throughput(Callback):
         self._counting = False
         self._clock = 0.0  # time and wait up to which everything is counted
         self._wait = 0.0
-        self._logged = (0, 0.0, 0.0, 0.0)  # samples, seconds, waited and ideal at the last log
+        self._logged = (0, 0, 0.0, 0.0, 0.0)  # samples, tokens, seconds, waited and ideal at the last log
         self._paused = 0.0
 
     @property
@@ -106,7 +109,7 @@ class Throughput(Callback):
             torch.cuda.reset_peak_memory_stats()  # the measurement's own memory does not count
         self._counter = ForwardFlops() if self._peak else None
         self._clock, self._wait = time.perf_counter(), _waited(trainer)
-        self._logged = (self.samples, self.seconds, self.waited, self.ideal)
+        self._logged = self._totals()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Begin to count the first batch."""
@@ -136,7 +139,9 @@ class Throughput(Callback):
             self._batch_ideal = 3 * self._counter.flops / self._peak
             self._counter = None
         now, wait = time.perf_counter(), _waited(trainer)
-        self.samples += trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        batch = args[1]
+        self.samples += len(batch["index"]) * data_world_size()
+        self.tokens += trainer.datamodule.count(batch).get("tokens", 0) * data_world_size()  # type: ignore[attr-defined]
         self.seconds += now - self._clock
         self.waited += wait - self._wait
         self.ideal += self._batch_ideal
@@ -145,8 +150,8 @@ class Throughput(Callback):
             self._log(trainer, pl_module)
 
     def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        totals = (self.samples, self.seconds, self.waited, self.ideal)
-        samples, seconds, waited, ideal = (a - b for a, b in zip(totals, self._logged, strict=True))
+        totals = self._totals()
+        samples, tokens, seconds, waited, ideal = (a - b for a, b in zip(totals, self._logged, strict=True))
         self._logged, seconds = totals, max(seconds, 1e-9)
         self._note_memory(trainer)
         values = {
@@ -154,7 +159,11 @@ class Throughput(Callback):
             "time/data_wait": waited / seconds,
             "time/peak_memory_gb": self.peak_memory_gb,
         }
+        values |= {"time/tokens_per_second": tokens / seconds} if tokens else {}
         pl_module.log_dict(values | ({"time/mfu": ideal / seconds} if ideal else {}))
+
+    def _totals(self) -> tuple[int, int, float, float, float]:
+        return self.samples, self.tokens, self.seconds, self.waited, self.ideal
 
     def _note_memory(self, trainer: Trainer) -> None:
         on_gpu = trainer.strategy.root_device.type == "cuda"
@@ -179,7 +188,7 @@ class Throughput(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What has been counted."""
-        names = ("samples", "seconds", "waited", "ideal", "peak_memory_gb")
+        names = ("samples", "tokens", "seconds", "waited", "ideal", "peak_memory_gb")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

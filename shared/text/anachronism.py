@@ -22,20 +22,18 @@ THRESHOLD = 0.9
 
 # Term -> first year in which ordinary print had it in its present sense. Words with an older sense are left out.
 TERMS: dict[str, int] = {
-    "telephone": 1876, "phonograph": 1877, "motor car": 1895, "motorcar": 1895, "cinematograph": 1895,
-    "x rays": 1896, "radium": 1898, "aeroplane": 1903, "airplane": 1907, "zeppelin": 1900, "radioactive": 1898,
-    "radioactivity": 1898, "suffragette": 1906, "jazz": 1915, "tanks corps": 1917, "soviet": 1905, "soviet union": 1922,
-    "bolshevik": 1907, "bolsheviks": 1907, "league of nations": 1914, "fascist": 1919, "fascism": 1919,
-    "insulin": 1921, "broadcasting": 1922, "robot": 1923, "robots": 1923, "quantum mechanics": 1925,
-    "television": 1926, "penicillin": 1929, "hitler": 1930, "great depression": 1934, "new deal": 1932,
-    "neutron": 1932, "positron": 1933, "radar": 1941, "gestapo": 1934, "blitzkrieg": 1939, "world war ii": 1939,
-    "second world war": 1939, "world war i": 1939, "nylon": 1938, "plutonium": 1942, "jeep": 1941,
-    "united nations": 1942, "genocide": 1944, "holocaust denial": 1980, "atomic bomb": 1914, "hiroshima bomb": 1945,
-    "transistor": 1948, "cold war": 1945, "nato": 1949, "dna": 1944, "astronaut": 1929, "sputnik": 1957,
-    "laser": 1960, "lasers": 1960, "software": 1958, "microprocessor": 1970, "integrated circuit": 1953,
-    "civil rights act": 1866, "vietnam war": 1964, "email": 1980, "e mail": 1980, "internet": 1974, "website": 1993,
-    "websites": 1993, "world wide web": 1990, "smartphone": 1997, "google": 1998, "wikipedia": 2001, "facebook": 2004,
-    "youtube": 2005, "covid": 2020, "project gutenberg": 1971, "isbn": 1967, "http": 1991, "https": 1995,
+    "phonograph": 1877, "motor car": 1895, "motorcar": 1895, "cinematograph": 1895, "x rays": 1896, "radium": 1898,
+    "radioactive": 1898, "radioactivity": 1898, "zeppelin": 1900, "aeroplane": 1903, "suffragette": 1906,
+    "airplane": 1907, "television": 1907, "atomic bomb": 1914, "league of nations": 1914, "jazz": 1915,
+    "bolshevik": 1917, "bolsheviks": 1917, "soviet": 1917, "fascism": 1919, "fascist": 1919, "insulin": 1921,
+    "soviet union": 1922, "robot": 1923, "robots": 1923, "hitler": 1923, "quantum mechanics": 1925, "penicillin": 1929,
+    "astronaut": 1929, "neutron": 1932, "new deal": 1932, "positron": 1933, "gestapo": 1934, "nylon": 1938,
+    "blitzkrieg": 1939, "second world war": 1939, "world war i": 1939, "world war ii": 1939, "jeep": 1941,
+    "radar": 1941, "plutonium": 1942, "united nations": 1942, "dna": 1944, "genocide": 1944, "cold war": 1945,
+    "transistor": 1948, "nato": 1949, "integrated circuit": 1953, "sputnik": 1957, "software": 1958, "lasers": 1960,
+    "vietnam war": 1964, "isbn": 1967, "microprocessor": 1970, "project gutenberg": 1971, "internet": 1974,
+    "e mail": 1980, "world wide web": 1990, "http": 1991, "website": 1993, "websites": 1993, "https": 1995,
+    "smartphone": 1997, "wikipedia": 2001, "facebook": 2004, "youtube": 2005, "covid": 2020,
 }  # fmt: skip
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
@@ -174,7 +172,7 @@ def learn_dates(
     """Learn later documents from earlier ones, by n-grams of one and two words.
 
     Args:
-        documents: Those with a known year are learnt from.
+        documents: Those with a known year are learnt from; read twice.
         cutoff: Last year of the earlier side.
         modern: Further documents of the later side, dated or not.
         seed: Chooses among more documents than are learnt from.
@@ -182,17 +180,16 @@ def learn_dates(
     Returns:
         A classifier whose score is the probability of being later; None where a side has too few documents.
     """
-    dated = [document for document in sample_dated(documents, cutoff, seed=seed, late=False)]
-    late = sample_dated(documents, cutoff, seed=seed, late=True) + sample(modern, seed=seed, purpose="modern")
-    if min(len(dated), len(late)) < FEWEST:
+    early, late = (
+        sample(
+            (d for d in documents if d.year is not None and (d.year > cutoff) == is_late), seed=seed, purpose="dated"
+        )
+        for is_late in (False, True)
+    )
+    late = late + sample(modern, seed=seed, purpose="modern")
+    if min(len(early), len(late)) < FEWEST:
         return None
-    return DocumentClassifier(late, dated, longest=2, seed=seed)
-
-
-def sample_dated(documents: Iterable[Document], cutoff: int, *, seed: int, late: bool) -> list[Document]:
-    """Documents with a known year on one side of the cutoff."""
-    side = (d for d in documents if d.year is not None and (d.year > cutoff) == late)
-    return sample(side, seed=seed, purpose="late" if late else "early")
+    return DocumentClassifier(late, early, longest=2, seed=seed)
 
 
 def _around(text: str, found: Mapping[str, int]) -> str:

@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 
 from zoo.shared.errors import UserError
 from zoo.shared.files import check_writable
-from zoo.shared.text.documents import Document, Documents
-from zoo.shared.text.token_files import Tokenizer
+from zoo.shared.text.documents import Documents
 from zoo.shared.text.token_writer import SHARD_TOKENS, TokenWriter
+from zoo.shared.text.tokens import Tokenizer
 
 TRAIN, HELD_OUT = "train", "held-out"
 
+_PIECE = 1 << 18  # characters of a long document that are encoded at once
 _TASK = 1 << 20  # characters that are handed to a process at once
 _CUT = re.compile(r"(?<=[^\W_])(?= [^\W\d_])|(?<=\S\n)(?=[^\W_])")
 
@@ -51,7 +52,7 @@ def is_held_out(text: str, share: float) -> bool:
     return int.from_bytes(digest, "little") < share * 2.0**64
 
 
-def cut(text: str, size: int = _TASK) -> list[str]:
+def cut(text: str, size: int = _PIECE) -> list[str]:
     """Pieces of a text of about ``size`` characters whose tokens, joined, are those of the text.
 
     Where no safe place follows within a piece, the piece grows.

@@ -1,4 +1,4 @@
-"""GPT-3's quality filter (arXiv:2005.14165, appendix A): score documents by their likeness to good ones, keep by chance.
+"""GPT-3's quality filter (arXiv:2005.14165, appendix A): score documents by likeness to good ones, keep by chance.
 
 A logistic regression on hashed words learns good documents from unfiltered ones. A document is kept when a draw from a
 Pareto distribution exceeds one minus its score, so that most of what is kept scores high and some does not.

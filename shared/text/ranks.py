@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from itertools import pairwise
 
 from zoo.shared.errors import UserError
 
@@ -52,7 +53,7 @@ def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
             continue
         parts = [token[i : i + 1] for i in range(len(token))]
         while len(parts) > 2:
-            found = [ranks.get(left + right, -1) for left, right in zip(parts, parts[1:], strict=False)]
+            found = [ranks.get(left + right, -1) for left, right in pairwise(parts)]
             known = [rank for rank in found if rank >= 0]
             if not known:
                 break

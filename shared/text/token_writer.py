@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from zoo.shared.errors import UserError
 from zoo.shared.files import atomic_path, read_json, write_json, write_text
-from zoo.shared.text.token_files import (
-    FORMAT, ROW, UNKNOWN_YEAR, Tokenizer, ended, part_name, read_index, token_type,
-)
+from zoo.shared.text.token_files import FORMAT, part_name, read_index
+from zoo.shared.text.tokens import ROW, UNKNOWN_YEAR, Tokenizer, ended, token_type
 
 SHARD_TOKENS = 1 << 25
 

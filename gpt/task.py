@@ -1,0 +1,97 @@
+"""Pre-training a GPT: next-token loss, optimiser, metrics. Knows no hardware and no data set.
+
+Shapes: B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from zoo.gpt.model import GPT
+from zoo.shared.errors import UserError
+from zoo.shared.optim.accumulation import share_of_mean
+from zoo.shared.optim.groups import adamw
+from zoo.shared.optim.schedules import build_schedule
+from zoo.shared.runs.plan import planned_steps
+
+
+class GptTask(LightningModule):
+    """Next-token prediction (GPT-1, Section 3.1; GPT-3, appendix B).
+
+    Args:
+        model: The model to train.
+        lr: Peak learning rate.
+        warmup_steps: Steps of linear warm-up.
+        schedule: ``cosine``, ``linear`` or ``constant`` after the warm-up.
+        final_lr: Where the schedule ends, as a share of the peak (GPT-3: 0.1; GPT-1: 0).
+        decay_steps: Steps until it ends; None: those of the run.
+        weight_decay: Decoupled decay of matrices and embeddings.
+        betas: Adam's moments (GPT-1: 0.9, 0.999; GPT-3: 0.9, 0.95).
+        eps: Adam's epsilon.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        *,
+        lr: float = 6e-4,
+        warmup_steps: int = 2000,
+        schedule: Literal["cosine", "linear", "constant"] = "cosine",
+        final_lr: float = 0.1,
+        decay_steps: int | None = None,
+        weight_decay: float = 0.1,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        if not 0 <= final_lr <= 1:
+            raise UserError(f"--task.final_lr is a share of the peak, from 0 to 1, not {final_lr}")
+        self.model = model
+        self.lr = lr
+        self.warmup_steps = warmup_steps
+        self.schedule = schedule
+        self.final_lr = final_lr
+        self.decay_steps = decay_steps
+        self.weight_decay = weight_decay
+        self.betas = betas
+        self.eps = eps
+        self.held_out = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """One batch of windows: ``tokens`` ``(B, T + 1)``, ``bytes`` ``(B,)`` that the predicted tokens stand for."""
+        nats = self.model.loss_sum(batch["tokens"][:, :-1], batch["tokens"][:, 1:])
+        count = batch["tokens"][:, 1:].numel()
+        self.log("train/loss", nats.detach() / count, sync_dist=True)
+        self.log("train/bits_per_byte", nats.detach() / math.log(2) / batch["bytes"].sum().clamp(min=1), sync_dist=True)
+        return share_of_mean(nats, batch["step_counts"]["tokens"], window=self.trainer.accumulate_grad_batches)
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Add up the loss of held-out windows."""
+        nats = self.model.loss_sum(batch["tokens"][:, :-1], batch["tokens"][:, 1:])
+        found = [float(nats), batch["tokens"][:, 1:].numel(), int(batch["bytes"].sum())]
+        self.held_out += torch.tensor(found, dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss in nats per token and in bits per byte, and how much worse it is than on training text."""
+        nats, tokens, size = self.held_out.tolist()
+        self.held_out.zero_()
+        if not tokens:
+            return
+        self.log("val/loss", nats / tokens)
+        self.log("val/bits_per_byte", nats / math.log(2) / max(size, 1))
+        trained = self.trainer.callback_metrics.get("train/loss")
+        if trained is not None:
+            self.log("val/gap", nats / tokens - float(trained))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and the schedule, stepped every batch."""
+        optimizer = adamw(self.model, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+        total = self.decay_steps or planned_steps(self.trainer)
+        factor = build_schedule(self.schedule, warmup=self.warmup_steps, total=total, final=self.final_lr)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
