@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import glob
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from zoo.shared.command_line import Parser, add_model_options, console, give, pick_device, pick_weights, say
 from zoo.shared.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
-        raise UserError(f"{message}; `{self.prog} --help` shows how it is used")
-
-
-def say(line: str) -> None:
-    """Tell people something that is no result."""
-    sys.stderr.write(f"zoo: {line}\n")
-
-
-def give(value: Any) -> None:
-    """Write a result as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def console() -> Any:
-    """Where tables go; wide where no terminal would fold them."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that uses a model."""
-    parser.add_argument("--weights", metavar="W", help="folder, file or hf:owner/name; default: the newest run of CLIP")
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps ...; default: the GPU if there is one")
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
-
-
-def pick_device(name: str | None) -> str:
-    """The device that a user names, or the best there is.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name!r} cannot be used here; try --device cpu") from error
-    return name
 
 
 def load_model(weights: str | None, device: str | None) -> tuple[nn.Module, Any, str]:
@@ -74,12 +25,7 @@ def load_model(weights: str | None, device: str | None) -> tuple[nn.Module, Any,
     Raises:
         UserError: No weights, damaged weights, or weights of another family.
     """
-    place = pick_device(device)
-    if weights is None:
-        from zoo.shared.runs.folder import newest_weights
-
-        weights = str(newest_weights("clip"))
-        say(f"using {weights}")
+    place, weights = pick_device(device), pick_weights("clip", weights)
     from zoo.clip.model import CLIP
     from zoo.factory import create_preprocessor
     from zoo.weights import load
@@ -184,7 +130,7 @@ def classify(words: list[str]) -> int:
         "--template", action="append", metavar="TEXT", help="sentence with {} for the label; repeat to average several"
     )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="labels shown for each image (default 5)")
-    add_model_options(parser)
+    add_model_options(parser, title="CLIP")
     args = parser.parse_args(words)
     labels = list(dict.fromkeys(label for part in args.labels.split(",") if (label := part.strip())))
     if not labels:
@@ -239,7 +185,7 @@ def search(words: list[str]) -> int:
     parser.add_argument("query", metavar="QUERY", help="what to look for, in words")
     parser.add_argument("--top", type=int, default=10, metavar="K", help="images shown (default 10)")
     parser.add_argument("--out", metavar="PICTURE", help="write the hits as one picture: .png, .jpg or .webp")
-    add_model_options(parser)
+    add_model_options(parser, title="CLIP")
     args = parser.parse_args(words)
     if not args.query.strip():
         raise UserError("the query is empty; say what to look for, like 'a red bicycle'")
@@ -298,7 +244,7 @@ def embed(words: list[str]) -> int:
     what.add_argument("--images", nargs="+", metavar="PATH", help="image files, folders or patterns")
     what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts, or one file with a text on each line")
     parser.add_argument("--out", required=True, metavar="FILE", help="ends in .npz or .safetensors")
-    add_model_options(parser)
+    add_model_options(parser, title="CLIP")
     args = parser.parse_args(words)
     out = check_output(args.out, (".npz", ".safetensors"))
     if args.images:
@@ -413,7 +359,7 @@ def evaluate(words: list[str]) -> int:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="use at most N samples")
     parser.add_argument("--out", metavar="DIR", help="folder for figures.json and pictures")
-    add_model_options(parser)
+    add_model_options(parser, title="CLIP")
     args, rest = parser.parse_known_args(words)
     settings = data_settings(rest)
     if args.source is not None:

@@ -83,7 +83,8 @@ FAMILY = FamilySpec(
             "model": {"vision": "resnet", "vision_depth": (1, 1, 1, 1), "vision_width": 8, "vision_heads": 4},
         },
         tensor_parallel=True,
-        convert={"vision_width": 64, "vision_heads": 1, "text_width": 64, "text_heads": 1},  # 64 wide, as OpenAI's are
+        # Heads 64 wide, as OpenAI's are.
+        convert={"": {"vision_width": 64, "vision_heads": 1, "text_width": 64, "text_heads": 1}},
         outputs="zoo.clip.verify:outputs",
         damaged="zoo.clip.verify:damaged",
     ),
@@ -91,5 +92,10 @@ FAMILY = FamilySpec(
         "classify": Verb(target="zoo.clip.commands:classify", help="name what is in images, from labels in words"),
         "search": Verb(target="zoo.clip.commands:search", help="find the images of a folder that fit a sentence"),
         "embed": Verb(target="zoo.clip.commands:embed", help="write embeddings of images or texts", shared=True),
+    },
+    data_verbs={
+        "prepare": Verb(
+            target="zoo.clip.data_commands:prepare", help="open every pair once and report what is wrong", shared=True
+        ),
     },
 )

@@ -36,6 +36,9 @@ class GptConfig:
     """Dropout on embeddings, residual branches and attention weights (GPT-1, Section 4.1: 0.1)."""
     checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    classes: int = 0
+    """Outputs of the head of a fine-tuned model (GPT-1, Section 3.2): its classes, or 1 where answers are scored one by
+    one; 0 where there is no head."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -47,6 +50,8 @@ class GptConfig:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.layout == "talkie" and self.width // self.heads % 2:
             raise ValueError(f"rotary positions need an even number of channels, not {self.width // self.heads}")
+        if self.classes < 0:
+            raise ValueError(f"classes must be 0 or more, not {self.classes}")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1, not {self.window}")
 

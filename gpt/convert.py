@@ -38,16 +38,14 @@ def _hf_table(layout: str, names: Mapping[str, str]) -> RuleTable:
     for number, ours in enumerate(_NORMS[layout], 1):
         rules.append(Rule(f"h.{{i}}.ln_{number}.{_P}", f"{_OURS}.{ours}.{_P}"))
     return RuleTable(
-        rules=rules,
+        rules=[*rules, Rule("score.weight", "head.weight")],
         drop=("h.{i}.attn.{rest:bias|masked_bias}", "lm_head.weight", "positions_ids", "position_ids"),
         strip=("transformer.",),
     )
 
 
 HF_TABLES = {
-    "gpt1": _hf_table(
-        "gpt1", {"tokens_embed.weight": "tokens.weight", "positions_embed.weight": "positions.weight"}
-    ),
+    "gpt1": _hf_table("gpt1", {"tokens_embed.weight": "tokens.weight", "positions_embed.weight": "positions.weight"}),
     "gpt2": _hf_table(
         "gpt2",
         {"wte.weight": "tokens.weight", "wpe.weight": "positions.weight", f"ln_f.{_P}": f"norm_out.{_P}"},
@@ -60,11 +58,11 @@ class GptConverter(Converter):
 
     def infer(self, shapes: Shapes) -> Recognised | None:
         """Sizes of a training checkpoint, which has zoo's own names."""
-        return from_shapes(shapes)
+        return from_shapes(shapes, **_classes(shapes))
 
 
 class HuggingFaceConverter(GptConverter):
-    """``transformers.OpenAIGPTLMHeadModel`` and ``GPT2LMHeadModel``."""
+    """``transformers.OpenAIGPTLMHeadModel`` and ``GPT2LMHeadModel``; with a head, their ``ForSequenceClassification``."""
 
     name = "hf"
     library = "transformers"
@@ -78,8 +76,9 @@ class HuggingFaceConverter(GptConverter):
         if source.config:
             return None
         for table in HF_TABLES.values():
-            found = from_shapes(table.zoo_shapes(source.shapes))
-            if found is not None and "positions.weight" in table.zoo_shapes(source.shapes):
+            shapes = table.zoo_shapes(source.shapes)
+            found = from_shapes(shapes, **_classes(shapes))
+            if found is not None and "positions.weight" in shapes:
                 return found
         return None
 
@@ -92,7 +91,7 @@ class HuggingFaceConverter(GptConverter):
         return HF_TABLES[config.layout]
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
-        """Write what ``AutoModelForCausalLM`` and ``AutoTokenizer`` load."""
+        """Write what ``AutoModelForCausalLM``, or ``AutoModelForSequenceClassification``, and ``AutoTokenizer`` load."""
         config = _config_of(model)
         state = self.foreign_state(model)
         end = None if preprocessor is None else preprocessor.tokenizer.end_of_text
@@ -102,7 +101,8 @@ class HuggingFaceConverter(GptConverter):
             write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
         if preprocessor is not None:
             preprocessor.save(folder)
-        return save_tensors(folder / "model.safetensors", {f"transformer.{key}": t for key, t in state.items()})
+        named = {key if key == "score.weight" else f"transformer.{key}": tensor for key, tensor in state.items()}
+        return save_tensors(folder / "model.safetensors", named)
 
 
 class OpenAIConverter(GptConverter):
@@ -123,6 +123,8 @@ class OpenAIConverter(GptConverter):
         """The order of the arrays."""
         if config.layout != "gpt1":
             raise UserError("OpenAI's arrays are a format of GPT-1; use `--to hf` or `--to zoo`")
+        if config.classes:
+            raise UserError("OpenAI's arrays have no place for the head of a fine-tuned model; use `--to hf`")
         return _openai_table(config.depth)
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
@@ -196,6 +198,8 @@ class TalkieConverter(GptConverter):
         """Names of the release."""
         if config.layout != "talkie":
             raise UserError("this is a format of Talkie's layout; use `--to hf` or `--to zoo`")
+        if config.classes:
+            raise UserError("Talkie's format has no place for the head of a fine-tuned model; use `--to zoo`")
         return TALKIE_TABLE
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
@@ -211,6 +215,11 @@ def _config_of(model: nn.Module) -> GptConfig:
     config = model.config
     assert isinstance(config, GptConfig)
     return config
+
+
+def _classes(shapes: Shapes) -> dict[str, int]:
+    """What a head says of the config."""
+    return {"classes": shapes["head.weight"][0]} if "head.weight" in shapes else {}
 
 
 def _hf_config(source: Source, layout: str) -> GptConfig:
@@ -246,7 +255,8 @@ def _hf_config(source: Source, layout: str) -> GptConfig:
     reasons += [f"{name} {value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1]
     if reasons:
         raise UserError(f"{path} is a variant of GPT that zoo does not have: {', '.join(reasons)}")
-    found = from_shapes(HF_TABLES[layout].zoo_shapes(source.shapes), window=None, layout=layout, **sizes)
+    shapes = HF_TABLES[layout].zoo_shapes(source.shapes)
+    found = from_shapes(shapes, window=None, layout=layout, **sizes, **_classes(shapes))
     if found is None:
         raise UserError(f"{path} says that it is a {settings['model_type']} model, but holds other tensors")
     return found.config
@@ -259,10 +269,12 @@ def _hf_settings(config: GptConfig, end: int | None, dtype: str) -> dict[str, An
         "gpt2": ("gpt2", "GPT2LMHeadModel", {"activation_function": "gelu_new"}),
     }
     kind, name, act = kinds[config.layout]
+    # It reads the last token that is no padding: any other than the one for reading out will do as padding.
+    head = {"num_labels": config.classes, "pad_token_id": config.vocab_size - 3} if config.classes else {}
     ends = {} if end is None else {"bos_token_id": end, "eos_token_id": end}
     return {
         "model_type": kind,
-        "architectures": [name],
+        "architectures": [name.replace("LMHeadModel", "ForSequenceClassification") if head else name],
         "vocab_size": config.vocab_size,
         "n_positions": config.context,
         "n_embd": config.width,
@@ -274,6 +286,7 @@ def _hf_settings(config: GptConfig, end: int | None, dtype: str) -> dict[str, An
         "initializer_range": 0.02,
         "tie_word_embeddings": True,
         "dtype": dtype,
+        **head,
         **ends,
     }
 

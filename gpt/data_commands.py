@@ -1,13 +1,12 @@
-"""``zoo data prepare|filter|dedupe|overlap gpt``: the words of :mod:`zoo.shared.text.commands` with GPT's tokenizers."""
+"""``zoo data prepare|filter|dedupe|overlap gpt``: the words that :mod:`zoo.shared.text.commands` has, for GPT."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zoo.shared.errors import UserError
 from zoo.shared.files import check_writable, read_json, write_json
-from zoo.shared.text.commands import dedupe_command, overlap_command, prepare_command
+from zoo.shared.text.commands import TrainingTexts, dedupe_command, overlap_command, prepare_command
 from zoo.shared.text.filter_command import filter_command
 from zoo.shared.text.tokens import Tokenizer
 
@@ -37,12 +36,12 @@ def overlap(words: list[str]) -> int:
     return overlap_command(words, family="gpt")
 
 
-def open_tokenizer(name: str, texts: Callable[[], Iterator[str]], out: Path) -> Tokenizer:
+def open_tokenizer(name: str, training: TrainingTexts, out: Path) -> Tokenizer:
     """The tokenizer behind ``--tokenizer``.
 
     Args:
         name: ``gpt2``, a folder, or ``train:VOCAB``.
-        texts: Gives what a new tokenizer is trained on.
+        training: What a new tokenizer is trained on.
         out: A new tokenizer is kept in ``tokenizer`` in it, and found there by a run that goes on.
 
     Raises:
@@ -55,13 +54,13 @@ def open_tokenizer(name: str, texts: Callable[[], Iterator[str]], out: Path) -> 
 
         return gpt2_tokenizer()
     if name.startswith("train:"):
-        return _trained(name, texts, out / "tokenizer")
+        return _trained(name, training, out / "tokenizer")
     if Path(name).expanduser().is_dir():
         return load_tokenizer(Path(name).expanduser())
     raise UserError(f"--tokenizer {name}: choose gpt2, train:VOCAB such as train:8192, or a folder with a tokenizer")
 
 
-def _trained(name: str, texts: Callable[[], Iterator[str]], folder: Path) -> Tokenizer:
+def _trained(name: str, training: TrainingTexts, folder: Path) -> Tokenizer:
     from zoo.shared.text.bpe_training import train_byte_level_bpe
     from zoo.shared.text.tokenizer_files import load_tokenizer
 
@@ -69,13 +68,16 @@ def _trained(name: str, texts: Callable[[], Iterator[str]], folder: Path) -> Tok
     if not size.isdigit():
         raise UserError(f"--tokenizer {name}: the size of the vocabulary is missing; write train:8192")
     note = folder / "trained.json"  # written last
+    made_of = {"tokenizer": name, **training.made_of}
     if note.is_file():
-        if read_json(note) != {"tokenizer": name}:
-            raise UserError(f"{folder} holds another tokenizer than {name}; choose another --out, or delete it")
+        if read_json(note) != made_of:
+            raise UserError(
+                f"{folder} holds a tokenizer of another size or of other texts; choose another --out, or delete it"
+            )
         return load_tokenizer(folder)
     if folder.parent.is_dir() and any(folder.parent.iterdir()) and not folder.is_dir():
         raise UserError(f"{folder.parent} holds something else; choose another --out")
-    tokenizer = train_byte_level_bpe(texts(), int(size))
+    tokenizer = train_byte_level_bpe(training.texts(), int(size))
     tokenizer.save(check_writable(folder))
-    write_json(note, {"tokenizer": name})
+    write_json(note, made_of)
     return tokenizer

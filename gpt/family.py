@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from zoo.gpt.configs import VARIANTS, GptConfig
 from zoo.registry import FamilySpec
+from zoo.shared.watch import Watch
+from zoo.verify.cases import VerifyCases
 
 FAMILY = FamilySpec(
     name="gpt",
@@ -40,4 +42,41 @@ FAMILY = FamilySpec(
     preprocessor="zoo.gpt.tokenizer:GptTokenizer",
     recipes="zoo.gpt:recipes",
     converters={"hf": "zoo.gpt.convert:HF", "openai": "zoo.gpt.convert:OPENAI", "talkie": "zoo.gpt.convert:TALKIE"},
+    audit="zoo.gpt.audit:audit",
+    report="zoo.gpt.report:report",
+    watches=(
+        Watch(
+            metric="val/gap",
+            above=1.0,
+            patience=2,
+            advice="held-out text is far harder than training text, which is being learnt by heart: use more text, "
+            "a smaller model, fewer steps or --model.dropout 0.1",
+        ),
+        Watch(
+            metric="train/bits_per_byte",
+            above=7.5,
+            after=50,
+            patience=20,
+            advice="no better than guessing bytes: raise --task.lr, or check that the tokenizer belongs to the text",
+        ),
+    ),
+    verify=VerifyCases(
+        calm={"task": {"eps": 1e-3}},
+        varied={
+            "model": {"dropout": 0.1},
+            "data": {"workers": 2},
+            "trainer": {"limit_train_batches": 8, "limit_val_batches": 1, "val_check_interval": 4,
+                        "accumulate_grad_batches": 2},
+            "ema": 0.9,
+        },
+        tensor_parallel=True,
+        convert={  # heads 64 wide, as OpenAI's are; Talkie's checkpoints do not say their context
+            "gpt2": {"width": 128},
+            "gpt1": {"width": 128, "layout": "gpt1"},
+            "talkie": {"width": 128, "layout": "talkie", "context": 4096},
+        },
+        outputs="zoo.gpt.verify:outputs",
+        decode="zoo.gpt.verify:decoder",
+        damaged="zoo.gpt.verify:damaged",
+    ),
 )

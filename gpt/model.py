@@ -74,6 +74,8 @@ class GPT(nn.Module):
         self.norm_out = build_last_norm(config)
         self.output = nn.Linear(config.width, config.vocab_size, bias=False) if talkie else None
         self.output_gain = Gain(1.0) if talkie else None
+        # Reads the state of a text's last token (GPT-1, Equation 3, which has no bias).
+        self.head = nn.Linear(config.width, config.classes, bias=False) if config.classes else None
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -136,6 +138,18 @@ class GPT(nn.Module):
         if cache is not None:
             cache.advance(count)
         return self.norm_out(x)
+
+    def next_logits(
+        self, tokens: Tensor, cache: KVCache | None = None, *, padding_mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits ``(B, V)`` of what follows the last token; arguments as for :meth:`forward`.
+
+        Of a long prompt only one row of logits is computed.
+        """
+        states = self.hidden(tokens, cache, padding_mask=padding_mask)[:, -1]
+        if self.output is None or self.output_gain is None:
+            return F.linear(states, self.tokens.weight)
+        return F.linear(self.output_gain(states), self.output.weight)  # scaling the matrix would copy it for each token
 
     def output_matrix(self) -> Tensor:
         """The matrix ``(V, D)`` that turns states into logits."""

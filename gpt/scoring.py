@@ -131,6 +131,41 @@ def _score_batch(model: Any, rows: Sequence[Tokens], counts: Sequence[int]) -> t
     return torch.cat(losses), torch.cat(marks)
 
 
+def likeliest_next(
+    model: Any, contexts: Sequence[Tokens], count: int, *, vocab_size: int, batch_size: int = 16
+) -> np.ndarray:
+    """The likeliest next tokens after each context, the likeliest first.
+
+    Args:
+        model: A GPT.
+        contexts: N contexts, each of at least one token and none longer than the model's.
+        count: How many.
+        vocab_size: Ids from here on are padding of the embedding.
+        batch_size: Contexts computed at once.
+
+    Returns:
+        Ids, int64 ``(N, count)``, fewer where the vocabulary is smaller.
+    """
+    found = np.zeros((len(contexts), min(count, vocab_size)), dtype=np.int64)
+    order = sorted(range(len(contexts)), key=lambda i: -len(contexts[i]))
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            longest = len(contexts[chosen[0]])
+            rows = [[*contexts[i], *[0] * (longest - len(contexts[i]))] for i in chosen]
+            with torch.no_grad():
+                hidden = model.hidden(torch.tensor(rows, device=device))
+                last = torch.stack([hidden[row, len(contexts[i]) - 1] for row, i in enumerate(chosen)])
+                logits = F.linear(last, model.output_matrix()).float()[:, :vocab_size]
+            found[chosen] = logits.topk(found.shape[1], dim=-1).indices.cpu().numpy()
+    finally:
+        model.train(was_training)
+    return found
+
+
 def continuation_losses(
     model: Any,
     contexts: Sequence[Tokens],

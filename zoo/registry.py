@@ -82,6 +82,7 @@ class FamilySpec:
         bench: Function ``() -> list[Row]`` of the family's rows in ``zoo bench``.
         verify: How ``zoo verify`` trains the family small and what else it checks.
         verbs: Word to :class:`Verb`.
+        data_verbs: Words of ``zoo data WORD FAMILY``, such as ``prepare``, to :class:`Verb`.
         objectives: What else the models are trained for, by the name that recipes use.
     """
 
@@ -108,6 +109,7 @@ class FamilySpec:
     bench: str | None = None
     verify: VerifyCases = field(default_factory=VerifyCases)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
+    data_verbs: Mapping[str, Verb] = field(default_factory=dict)
     objectives: Mapping[str, Objective] = field(default_factory=dict)
 
     def trained_for(self, objective: str | None) -> FamilySpec:

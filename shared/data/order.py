@@ -103,7 +103,9 @@ class BatchRamp:
 
     def __post_init__(self) -> None:
         if self.start < 1 or self.batches < 1:
-            raise UserError(f"a batch ramp needs a first batch and a length of at least 1, not {self.start}, {self.batches}")
+            raise UserError(
+                f"a batch ramp needs a first batch and a length of at least 1, not {self.start}, {self.batches}"
+            )
 
     def starts(self, batch_size: int, world_size: int) -> np.ndarray:
         """Where the growing batches begin in the run's samples, and where the last of them ends.

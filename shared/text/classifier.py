@@ -86,6 +86,8 @@ class DocumentClassifier:
         positives: Documents whose score should be near 1.
         negatives: Documents whose score should be near 0.
         longest: Longest n-gram, in words.
+        inverse_penalty: Of the regression's squared weights: less copes with wrong labels, more brings scores nearer
+            to 0 and 1.
         seed: Deals documents to folds.
         folds: Number of folds.
 
@@ -101,7 +103,8 @@ class DocumentClassifier:
         positives: Sequence[Document],
         negatives: Sequence[Document],
         *,
-        longest: int = 1,
+        longest: int,
+        inverse_penalty: float,
         seed: int = 0,
         folds: int = 5,
     ) -> None:
@@ -127,7 +130,7 @@ class DocumentClassifier:
             learnt = fold != number
             if len(set(labels[learnt])) < 2:  # a few documents fell into one fold by chance
                 learnt[:] = True
-            model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=1000)
+            model = LogisticRegression(C=inverse_penalty, class_weight="balanced", solver="liblinear")
             model.fit(features[learnt], labels[learnt])
             self._models.append(model)
             if (fold == number).any():

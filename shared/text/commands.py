@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +18,21 @@ from zoo.shared.files import check_writable, write_json
 from zoo.shared.text.documents import Document, Documents, open_documents, write_documents
 from zoo.shared.text.tokens import Tokenizer
 
-OpenTokenizer = Callable[[str, Callable[[], Iterator[str]], Path], Tokenizer]
+
+@dataclass(frozen=True)
+class TrainingTexts:
+    """What a family may train a tokenizer on.
+
+    Attributes:
+        texts: Gives the texts that are not held out.
+        made_of: What decides them, to recognise a tokenizer that was trained on the same.
+    """
+
+    texts: Callable[[], Iterator[str]]
+    made_of: dict[str, Any]
+
+
+OpenTokenizer = Callable[[str, TrainingTexts, Path], Tokenizer]
 
 
 class Parser(argparse.ArgumentParser):
@@ -129,8 +144,8 @@ def prepare_command(words: list[str], *, family: str, tokenizers: str, open_toke
         words: The command's words.
         family: Name of the family.
         tokenizers: What ``--tokenizer`` takes, for people; the first word is the default.
-        open_tokenizer: Called with the value of ``--tokenizer``, a function that gives the texts to train one on, and a
-            folder in which a trained tokenizer may be kept for a run that goes on.
+        open_tokenizer: Called with the value of ``--tokenizer``, the texts to train one on, and the folder in which a
+            trained tokenizer may be kept for a run that goes on.
     """
     parser = reading_parser("prepare", family, "Encode texts into token files that training maps into memory.")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets train/ and, with --held-out, held-out/")
@@ -140,7 +155,7 @@ def prepare_command(words: list[str], *, family: str, tokenizers: str, open_toke
     args = parser.parse_args(words)
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: at least one is needed")
-    from zoo.shared.text.prepare import prepare, training_texts
+    from zoo.shared.text.prepare import plan_of, prepare, training_texts
 
     documents = open_files(args, args.files)
     out = Path(args.out).expanduser()
@@ -153,16 +168,15 @@ def prepare_command(words: list[str], *, family: str, tokenizers: str, open_toke
                 note(f"training a tokenizer: {number:,} documents")
                 yield text
 
-        tokenizer = open_tokenizer(args.tokenizer, texts, out)
+        made_of = {**plan_of(documents), "held_out": args.held_out}
+        tokenizer = open_tokenizer(args.tokenizer, TrainingTexts(texts, made_of), out)
         began = time.monotonic()
 
         def show(count: int, tokens: int, size: int) -> None:
             seconds = max(time.monotonic() - began, 1e-9)
             note(f"{count:,} documents  {tokens / seconds:,.0f} tokens/s  {size / 1e6 / seconds:.1f} MB/s")
 
-        report = prepare(
-            documents, tokenizer, out, held_out=args.held_out, workers=args.workers, progress=show
-        )
+        report = prepare(documents, tokenizer, out, held_out=args.held_out, workers=args.workers, progress=show)
     lines = []
     for part in ("train", "held-out"):
         if part in report:
@@ -197,9 +211,7 @@ def dedupe_command(words: list[str], *, family: str) -> int:
     parser.add_argument("--ngram", type=int, default=1, metavar="N", help="words per element of a set (%(default)s)")
     parser.add_argument("--report", metavar="FILE", help="write the report to this file too")
     args = parser.parse_args(words)
-    filtering = duplicates.Deduplicator(
-        threshold=args.threshold, hashes=args.hashes, rows=args.rows, ngram=args.ngram
-    )
+    filtering = duplicates.Deduplicator(threshold=args.threshold, hashes=args.hashes, rows=args.rows, ngram=args.ngram)
     documents = open_files(args, args.files)
     out = check_output(args.out, documents)
     with progress(documents) as note:

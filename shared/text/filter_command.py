@@ -33,10 +33,10 @@ def filter_command(words: list[str], *, family: str) -> int:
     )  # fmt: skip
     parser.add_argument("--report", metavar="FILE", help="write the report to this file too")
     args = parser.parse_args(words)
-    if not args.good and args.cutoff is None:
-        raise UserError("name good documents with --good, or a year with --cutoff")
     if (args.terms or args.modern) and args.cutoff is None:
         raise UserError("--terms and --modern need --cutoff YEAR")
+    if not args.good and args.cutoff is None:
+        raise UserError("name good documents with --good, or a year with --cutoff")
     if args.alpha <= 0:
         raise UserError(f"--alpha {args.alpha:g}: it must be above 0")
     if not 0 < args.threshold < 1:
@@ -61,7 +61,7 @@ def filter_command(words: list[str], *, family: str) -> int:
         for keep in filters.values():
             stream = keep(stream)
         count = write_documents(out, stream)
-    report = {"out": str(out), "kept": count, "skipped": dict(documents.skipped)}
+    report: dict[str, Any] = {"out": str(out), "kept": count, "skipped": dict(documents.skipped)}
     report |= {name: used.report() for name, used in filters.items()}
     lines: list[str] = []
     if "anachronism" in report:
@@ -79,8 +79,8 @@ def quality_lines(report: dict[str, Any]) -> list[str]:
     lines = [
         f"quality: kept {kept['documents']:,} of {total:,} documents ({kept['bytes']:,} of "
         f"{kept['bytes'] + dropped['bytes']:,} bytes)",
-        f"  the classifier tells {learnt['good']:,} good from {learnt['unfiltered']:,} unfiltered documents that it has "
-        f"not seen with an accuracy of {100 * learnt['accuracy']:.1f} %, AUC {learnt['auc']:.3f}",
+        f"  the classifier tells {learnt['good']:,} good from {learnt['unfiltered']:,} unfiltered documents that it "
+        f"has not seen with an accuracy of {100 * learnt['accuracy']:.1f} %, AUC {learnt['auc']:.3f}",
         "  score      kept  dropped",
     ]
     for place, (of_kept, of_dropped) in enumerate(zip(kept["histogram"], dropped["histogram"], strict=True)):
@@ -104,8 +104,8 @@ def anachronism_lines(report: dict[str, Any]) -> list[str]:
         lines.append("  no classifier: fewer than 10 documents are dated before or after; --modern gives later ones")
     else:
         lines.append(
-            f"  the classifier tells {learnt['after']:,} later from {learnt['before']:,} earlier documents that it has not "
-            f"seen with an accuracy of {100 * learnt['accuracy']:.1f} %, AUC {learnt['auc']:.3f}"
+            f"  the classifier tells {learnt['after']:,} later from {learnt['before']:,} earlier documents that it "
+            f"has not seen with an accuracy of {100 * learnt['accuracy']:.1f} %, AUC {learnt['auc']:.3f}"
         )
         for entry in learnt["dropped"]["highest"]:
             lines.append(f"  dropped {entry['score']:.3f}  {entry['id']}: {entry['text'][:70]}")

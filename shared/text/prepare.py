@@ -146,16 +146,7 @@ def _writers(
     documents: Documents, tokenizer: Tokenizer, out: Path, held_out: float, shard_tokens: int
 ) -> dict[str, TokenWriter]:
     """The writers of the parts; all of them are checked before the first one writes."""
-    reading = documents.reading
-    plan = {
-        "sources": [[source.name, source.size] for source in documents.sources],
-        "changed": [source.changed for source in documents.sources],
-        "text_column": reading.text_column,
-        "year_column": reading.year_column,
-        "split_on": reading.split_on,
-        "bad": documents.bad,
-        "held_out": held_out,
-    }
+    plan = {**plan_of(documents), "held_out": held_out}
     if not held_out and (out / HELD_OUT).exists():
         raise UserError(f"{out} has a held-out part from another run; choose another --out, or delete it")
     parts = (TRAIN, HELD_OUT) if held_out else (TRAIN,)
@@ -163,6 +154,19 @@ def _writers(
     return {
         part: TokenWriter(out / part, tokenizer=tokenizer, plan={**plan, "part": part}, shard_tokens=shard_tokens)
         for part in parts
+    }
+
+
+def plan_of(documents: Documents) -> dict[str, Any]:
+    """What decides which documents there are, as JSON."""
+    reading = documents.reading
+    return {
+        "sources": [[source.name, source.size] for source in documents.sources],
+        "changed": [source.changed for source in documents.sources],
+        "text_column": reading.text_column,
+        "year_column": reading.year_column,
+        "split_on": reading.split_on,
+        "bad": documents.bad,
     }
 
 

@@ -50,7 +50,11 @@ def learn_quality(good: Iterable[Document], unfiltered: Iterable[Document], *, s
         UserError: Too few documents on a side.
     """
     return DocumentClassifier(
-        sample(good, seed=seed, purpose="good"), sample(unfiltered, seed=seed, purpose="unfiltered"), seed=seed
+        sample(good, seed=seed, purpose="good"),
+        sample(unfiltered, seed=seed, purpose="unfiltered"),
+        longest=1,
+        inverse_penalty=10.0,  # good documents are to score near 1: at 0.5 one in forty is kept
+        seed=seed,
     )
 
 

@@ -43,7 +43,15 @@ class KVCache:
     """
 
     def __init__(
-        self, *, layers: int, batch: int, heads: int, channels: int, slots: int, dtype: torch.dtype, device: torch.device
+        self,
+        *,
+        layers: int,
+        batch: int,
+        heads: int,
+        channels: int,
+        slots: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         def empty() -> Tensor:
             return torch.zeros(batch, heads, slots, channels, dtype=dtype, device=device)
@@ -92,12 +100,30 @@ class KVCache:
         self._length += count
 
     def reorder(self, rows: Tensor) -> None:
-        """Put text ``rows[b]`` ``(B,)`` in the place of text ``b``, as beam search needs."""
+        """Put text ``rows[b]`` in the place of text ``b``: for beam search, or to leave out texts that have ended.
+
+        Args:
+            rows: int64, of any length; the batch has that many texts afterwards.
+        """
         for layer in self.layers:
-            layer.keys.copy_(layer.keys[rows])
-            layer.values.copy_(layer.values[rows])
+            layer.keys, layer.values = (self._moved(kept, rows) for kept in (layer.keys, layer.values))
         if self.missing is not None:
             self.missing = self.missing[rows]
+
+    def _moved(self, kept: Tensor, rows: Tensor) -> Tensor:
+        """Rows of ``kept`` ``(B, H, S, C)``; only what is filled is copied."""
+        filled = kept[:, :, : self.length]
+        moved = kept if len(rows) == len(kept) else kept.new_zeros(len(rows), *kept.shape[1:])
+        moved[:, :, : self.length] = filled[rows]
+        return moved
+
+    def reset(self) -> None:
+        """Forget all texts; what is allocated stays where it is."""
+        self._length, self.missing = 0, None
+
+    def tensors(self) -> list[Tensor]:
+        """Everything that a step writes into."""
+        return [kept for layer in self.layers for kept in (layer.keys, layer.values)]
 
 
 class StaticKVCache(KVCache):
@@ -107,7 +133,15 @@ class StaticKVCache(KVCache):
     """
 
     def __init__(
-        self, *, layers: int, batch: int, heads: int, channels: int, slots: int, dtype: torch.dtype, device: torch.device
+        self,
+        *,
+        layers: int,
+        batch: int,
+        heads: int,
+        channels: int,
+        slots: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         super().__init__(
             layers=layers, batch=batch, heads=heads, channels=channels, slots=slots, dtype=dtype, device=device
@@ -139,3 +173,12 @@ class StaticKVCache(KVCache):
     def length(self) -> int:
         """Tokens held, padding included; waits for the device."""
         return int(self.at)
+
+    def reset(self) -> None:
+        """As for :class:`KVCache`."""
+        super().reset()
+        self.at.zero_()
+
+    def tensors(self) -> list[Tensor]:
+        """As for :class:`KVCache`, with the position."""
+        return [*super().tensors(), self.at]

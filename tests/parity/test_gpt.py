@@ -101,7 +101,9 @@ def test_prefixes_shards_and_old_buffers(prefix: str, sharded: bool, tmp_path: P
         index = {"weight_map": {key: file for file, keys in parts.items() for key in keys}}
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     else:
-        save_file({key: state[key].contiguous() for key in names}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        save_file(
+            {key: state[key].contiguous() for key in names}, tmp_path / "model.safetensors", metadata={"format": "pt"}
+        )
     close(theirs, zoo.load(tmp_path), tokens(97, 24))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from zoo.shared.data.datamodule import KeyedDataModule
 from zoo.shared.data.images import BadSample
-from zoo.shared.data.order import EpochOrder, GlobalBatchSampler, sample_rng
+from zoo.shared.data.order import BatchRamp, EpochOrder, GlobalBatchSampler, sample_rng
 from zoo.shared.errors import UserError
 
 MANY_WORKERS = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -210,3 +210,27 @@ def test_lightning_resumes_where_it_stopped(tmp_path, workers):
     assert len(straight.seen) == 15
     assert resumed.seen == straight.seen[8:]
     assert torch.equal(resumed.weight, straight.weight)
+
+
+def test_growing_batches_go_through_the_order_without_gaps_on_any_number_of_ranks():
+    def sampler(rank=0, world_size=1, ramp=BatchRamp(start=2, batches=10), **more):
+        return GlobalBatchSampler(50, batch_size=8, seed=3, rank=rank, world_size=world_size, ramp=ramp, **more)
+
+    whole = sampler()
+    batches = [whole.batch(number) for number in range(30)]
+    sizes = [len(batch) for batch in batches]
+    assert sizes[0] == 2
+    assert sizes[:10] == sorted(sizes[:10])
+    assert set(sizes[10:]) == {8}
+    plain = GlobalBatchSampler(50, batch_size=8, seed=3)
+    flat = [key for number in range(40) for key in plain.batch(number)]
+    grown = [key for batch in batches for key in batch]
+    assert grown == flat[: len(grown)]
+    for number in range(30):
+        even = sampler(world_size=2).batch(number) + sampler(rank=1, world_size=2).batch(number)
+        start = int(sampler(world_size=2).starts[min(number, 10)]) + max(0, number - 10) * 8
+        assert even == flat[start : start + len(even)]
+    resumed = sampler(consumed=lambda: 7)
+    assert next(iter(resumed)) == batches[7]
+    with pytest.raises(UserError, match="at least 1"):
+        BatchRamp(start=0, batches=3)

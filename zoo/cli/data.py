@@ -1,26 +1,60 @@
-"""``zoo data``: list and fetch sample packs, check one's own data. Imports no torch before it must."""
+"""``zoo data``: list and fetch sample packs; and, by family, what is done with people's own data.
+
+Imports no torch before it must.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
+from zoo.registry import Verb, get_family, normalise, registry, resolve
 from zoo.shared.data import samples
 from zoo.shared.errors import UserError
 
 
 def main(words: list[str]) -> int:
-    """Run ``zoo data list``, ``get`` or ``prepare``."""
-    args = _parser().parse_args(words)
+    """Run ``zoo data list`` or ``get``, or a word of a family's, such as ``zoo data prepare clip``."""
+    verbs = _verbs()
+    if words and words[0] in verbs:
+        return _family_verb(words[0], words[1:], verbs[words[0]])
+    args = _parser(verbs).parse_args(words)
     return args.run(args)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="zoo data", description="Sample packs, and checks of your own data.")
-    parts = parser.add_subparsers(required=True, metavar="list|get|prepare")
+def _verbs() -> dict[str, dict[str, Verb]]:
+    """Word to family to verb."""
+    verbs: dict[str, dict[str, Verb]] = {}
+    for name, spec in registry().families.items():
+        for word, verb in spec.data_verbs.items():
+            verbs.setdefault(word, {})[name] = verb
+    return verbs
+
+
+def _family_verb(word: str, rest: list[str], owners: dict[str, Verb]) -> int:
+    if rest and (name := normalise(rest[0])) in owners:
+        return resolve(owners[name].target)(rest[1:]) or 0
+    usage = [f"zoo data {word} {name}" for name in owners]
+    if rest and rest[0] in ("-h", "--help"):
+        sys.stdout.write("".join(f"zoo data {word} {name}  {verb.help}\n" for name, verb in owners.items()))
+        return 0
+    if rest:
+        get_family(rest[0])  # says when there is no such family
+        raise UserError(f"{rest[0]} has no `zoo data {word}`; there is {' and '.join(usage)}")
+    raise UserError(f"`zoo data {word}` needs a family after it: {' or '.join(usage)}")
+
+
+def _parser(verbs: dict[str, dict[str, Verb]]) -> argparse.ArgumentParser:
+    lines = [f"  {word} {name}: {verb.help}" for word, owners in verbs.items() for name, verb in owners.items()]
+    parser = argparse.ArgumentParser(
+        prog="zoo data",
+        description="Sample packs, and what a family does with your own data.",
+        epilog="\n".join(["your own data:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parts = parser.add_subparsers(required=True, metavar="|".join(["list", "get", *verbs]))
     listing = parts.add_parser("list", help="the sample packs, their licences, and which are cached")
     listing.add_argument("--json", action="store_true", help="machine-readable output")
     listing.set_defaults(run=_list)
@@ -31,14 +65,6 @@ def _parser() -> argparse.ArgumentParser:
         "--from", dest="folder", metavar="DIR", help="take the package files from DIR, not the network"
     )
     getting.set_defaults(run=_get)
-    preparing = parts.add_parser("prepare", help="open every sample of your data once and report what is wrong")
-    preparing.add_argument("family", metavar="FAMILY", help="the family that is to be trained, such as clip")
-    preparing.add_argument("source", metavar="SOURCE", help="a table, a folder, or tar files: 'data/{000..009}.tar'")
-    preparing.add_argument("--image-column", help="a table's column of image paths")
-    preparing.add_argument("--caption-column", help="a table's column of captions")
-    preparing.add_argument("--out", default="data-report.json", metavar="FILE", help="the report (%(default)s)")
-    preparing.add_argument("--json", action="store_true", help="write the report to standard output too")
-    preparing.set_defaults(run=_prepare)
     return parser
 
 
@@ -80,42 +106,4 @@ def _get(args: argparse.Namespace) -> int:
         raise UserError("name the packs to get, or --tests; `zoo data list` shows them")
     for name, path in samples.fetch(names, from_dir=args.folder, progress=_say).items():
         sys.stdout.write(f"{name}\t{path}\n")
-    return 0
-
-
-def _prepare(args: argparse.Namespace) -> int:
-    from zoo.registry import get_family, resolve
-    from zoo.shared.files import check_writable, write_json
-
-    check = getattr(resolve(get_family(args.family).datamodule), "check_source", None)
-    if check is None:
-        raise UserError(f"{args.family} needs no preparation of its data")
-    check_writable(Path(args.out).absolute().parent)
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("reading", total=None)
-        report = check(
-            args.source,
-            image_column=args.image_column,
-            caption_column=args.caption_column,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            note=bar.console.print,
-        )
-    write_json(args.out, report)
-    if args.json:
-        sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-        return 0
-    lines = [
-        f"{report['usable']:,} of {report['samples']:,} pairs can be used: {report['captions']:,} captions, "
-        f"{report['concepts']:,} concepts, {len(report['classes'])} classes, sides {report['sides'][0]} to "
-        f"{report['sides'][1]} pixels, {len(report['duplicates'])} duplicate images"
-    ]
-    lines += [f"  {name}: {reason}" for name, reason in list(report["bad"].items())[:10]]
-    if len(report["bad"]) > 10:
-        lines.append(f"  and {len(report['bad']) - 10} more")
-    lines.append(f"report: {Path(args.out)}")
-    sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -59,7 +59,8 @@ class VerifyCases:
             size is then divided by it) or one of the task's.
         batch_norm: Settings that give the family a model with BatchNorm; None if it has none.
         tensor_parallel: Whether ``--trainer.strategy tp`` splits the model of the recipe.
-        convert: Sizes of the model that ``convert`` takes, such that every format can hold it.
+        convert: Sizes of the models that ``convert`` takes by the name they have in its table; every format must hold
+            one of them.
         outputs: ``module:function`` that takes a model and returns named outputs on inputs of its own choice.
         decode: ``module:function`` that returns a :class:`Decoder`; None if the family does not
             generate.
@@ -74,7 +75,7 @@ class VerifyCases:
     pieces: str = "trainer.accumulate_grad_batches"
     batch_norm: Settings | None = None
     tensor_parallel: bool = False
-    convert: Settings = field(default_factory=dict)
+    convert: Mapping[str, Settings] = field(default_factory=lambda: {"": {}})
     outputs: str | None = None
     decode: str | None = None
     damaged: str | None = None

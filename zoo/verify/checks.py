@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from zoo.registry import FamilySpec, family_of, is_model, normalise, registry
 from zoo.settings import choose
 from zoo.verify.accumulation import verify_accumulation
 from zoo.verify.children import Crew
-from zoo.verify.convert import verify_convert
+from zoo.verify.cases import Settings
+from zoo.verify.convert import verify_convert, verify_formats
 from zoo.verify.decode import verify_decode
 from zoo.verify.faults import Drills
 from zoo.verify.resume import verify_resume
@@ -55,13 +57,16 @@ class Subject:
     model: str
     weights: str | None = None
 
-    def build(self) -> nn.Module:
-        """The model in evaluation mode; one that is made anew has the same weights each time."""
-        if self.weights:
-            return zoo.load(self.weights).eval()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return zoo.create_model(self.model, **self.spec.verify.convert).eval()
+    def builds(self) -> dict[str, Callable[[], nn.Module]]:
+        """What makes the models to convert, with the same weights each time, by a name that says their sizes."""
+
+        def build(settings: Settings) -> nn.Module:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                return zoo.create_model(self.model, **settings).eval()
+
+        cases = self.spec.verify.convert.items()
+        return {f"{self.model} {name}".strip(): partial(build, settings) for name, settings in cases}
 
 
 def find_subjects(targets: Iterable[str]) -> list[Subject]:
@@ -114,8 +119,9 @@ def verify(check: str, subject: Subject, setup: Setup, effort: Effort, crew: Cre
     if check == "decode":
         return verify_decode(setup.spec, setup.model, tokens=effort.tokens)
     if check == "convert":
-        must_fit = subject.weights is None
-        return verify_convert(setup.spec, setup.model, subject.build, setup.folder, must_fit=must_fit)
+        if subject.weights:
+            return verify_convert(setup.spec, setup.model, partial(zoo.load, subject.weights), setup.folder)
+        return verify_formats(setup.spec, subject.builds(), setup.folder)
     return Drills(setup, crew)
 
 

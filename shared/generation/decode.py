@@ -1,0 +1,349 @@
+"""Greedy decoding and sampling of several texts at once.
+
+Prompts of unequal length are padded on the left. Texts that have ended leave the batch.
+
+Shapes: B texts, T tokens, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.shared.errors import UserError
+from zoo.shared.generation.compiled import compiled_step
+from zoo.shared.generation.logits import draw, filtered, penalise_repetition
+from zoo.shared.generation.options import GenerationOptions
+from zoo.shared.generation.stop import DecodeBytes, StopTexts
+from zoo.shared.transformer.cache import KVCache
+
+OnToken = Callable[[int, int], None]
+_COMPILED_SLOTS = 64
+
+
+class Decodable(Protocol):
+    """A model that texts can be generated with.
+
+    Attributes:
+        config: Has ``context``, the longest text in tokens.
+    """
+
+    config: Any
+
+    def next_logits(
+        self, tokens: Tensor, cache: KVCache | None = None, *, padding_mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits ``(B, V)`` of what follows the last of ``tokens`` ``(B, T)``.
+
+        With a cache, ``tokens`` are those that it does not hold yet. ``padding_mask`` ``(B, T)`` is True where a token
+        is real, comes with the first tokens, and is False only at the left.
+        """
+        ...
+
+    def new_cache(self, batch: int, slots: int | None = None, *, static: bool = False) -> KVCache:
+        """An empty cache for ``batch`` texts of ``slots`` tokens."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What was generated after a prompt.
+
+    Attributes:
+        tokens: The new tokens; the last one is the end of text, or completes a stop text, where that ended it.
+        finish: ``end``: the model ended the text. ``stop``: a stop text was found. ``length``: ``max_new_tokens`` or
+            the context was reached.
+        log_probabilities: Of each token under the model itself, before temperature and filters, in nats.
+    """
+
+    tokens: list[int]
+    finish: str
+    log_probabilities: list[float]
+
+    @property
+    def log_probability(self) -> float:
+        """Of all tokens together."""
+        return sum(self.log_probabilities)
+
+
+def generate(
+    model: Decodable,
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    *,
+    end: int | None,
+    decode_bytes: DecodeBytes | None = None,
+    vocab_size: int | None = None,
+    on_token: OnToken | None = None,
+) -> list[Generated]:
+    """Continue prompts.
+
+    Args:
+        model: The model, in ``eval()`` mode.
+        prompts: Token ids, none of them empty.
+        options: How.
+        end: The token that ends a text; None: only the length does.
+        decode_bytes: Bytes of ids, needed by stop texts.
+        vocab_size: Ids from here on are padding of the embedding and are never chosen.
+        on_token: Called with the prompt's number and each new token as it is chosen; not while beams are searched.
+
+    Returns:
+        One result for each prompt, in their order.
+
+    Raises:
+        UserError: A prompt is empty, has foreign ids or fills the context; or stop texts without ``decode_bytes``.
+    """
+    check_prompts(prompts, context=model.config.context, vocab_size=vocab_size)
+    if options.stop and decode_bytes is None:
+        raise UserError("stop texts need the tokenizer's decode_bytes")
+    numbers = _occurrences(prompts)
+    results: dict[int, Generated] = {}
+    with torch.inference_mode():
+        for rows in batches(prompts, options, model.config.context):
+            batch = Batch(
+                model=model,
+                prompts=[prompts[row] for row in rows],
+                numbers=[numbers[row] for row in rows],
+                options=options,
+                end=end,
+                decode_bytes=decode_bytes,
+                vocab_size=vocab_size,
+            )
+            if options.beams > 1:
+                from zoo.shared.generation.beam import beam_search
+
+                found = beam_search(batch)
+            else:
+                found = sample(batch, (lambda n, token, rows=rows: on_token(rows[n], token)) if on_token else None)
+            results.update(zip(rows, found, strict=True))
+    return [results[row] for row in range(len(prompts))]
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], *, context: int, vocab_size: int | None) -> None:
+    """Refuse prompts that cannot be continued.
+
+    Raises:
+        UserError: Which, and why.
+    """
+    for number, prompt in enumerate(prompts, 1):
+        which = "the prompt" if len(prompts) == 1 else f"prompt {number}"
+        if not len(prompt):
+            raise UserError(f"{which} is empty; give it at least one token")
+        if len(prompt) >= context:
+            excess = len(prompt) - context
+            much = f"{excess} more than the context of {context} holds" if excess else f"which fill the context of {context}"
+            raise UserError(f"{which} has {len(prompt)} tokens, {much}; shorten it by at least {excess + 1}")
+        foreign = [token for token in prompt if token < 0 or (vocab_size is not None and token >= vocab_size)]
+        if foreign:
+            raise UserError(f"{which} holds the id {foreign[0]}, which the vocabulary of {vocab_size} does not have")
+
+
+def room(prompt: Sequence[int], options: GenerationOptions, context: int) -> int:
+    """Tokens that may follow a prompt."""
+    return min(options.max_new_tokens, context - len(prompt))
+
+
+def batches(prompts: Sequence[Sequence[int]], options: GenerationOptions, context: int) -> list[list[int]]:
+    """Numbers of the prompts that are computed together: those of similar length.
+
+    Padding takes room too, so a long prompt and a short one with much to come may not share a batch: each result is
+    as long as it would be alone.
+    """
+    found: list[list[int]] = []
+    slots = longest = 0
+    for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row])):
+        mine = room(prompts[row], options, context)
+        slots = max(slots, longest + mine)
+        if not found or len(found[-1]) == options.batch_size or slots > context:
+            found.append([])
+            longest = len(prompts[row])
+            slots = longest + mine
+        found[-1].append(row)
+    return found
+
+
+def _occurrences(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """How often each prompt came up before."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    numbers = []
+    for prompt in prompts:
+        key = tuple(prompt)
+        numbers.append(seen[key])
+        seen[key] += 1
+    return numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Prompts that are computed together, and what :func:`generate` was told."""
+
+    model: Decodable
+    prompts: Sequence[Sequence[int]]
+    numbers: Sequence[int]
+    options: GenerationOptions
+    end: int | None
+    decode_bytes: DecodeBytes | None
+    vocab_size: int | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        parameters: Any = self.model
+        return next(parameters.parameters()).device
+
+    @property
+    def slots(self) -> int:
+        """Tokens that the longest text may have, padding included; in steps where each number is compiled anew."""
+        slots = max(map(len, self.prompts)) + max(self.rooms)
+        if self.options.compile is not None:
+            slots = -(-slots // _COMPILED_SLOTS) * _COMPILED_SLOTS
+        return min(slots, self.model.config.context)
+
+    @property
+    def rooms(self) -> list[int]:
+        """Tokens that may follow each prompt."""
+        return [room(prompt, self.options, self.model.config.context) for prompt in self.prompts]
+
+    def padded(self) -> tuple[Tensor, Tensor | None]:
+        """Prompts ``(B, T)``, padded on the left with id 0, and the mask ``(B, T)``; None where nothing is padded."""
+        longest = max(map(len, self.prompts))
+        rows = [[0] * (longest - len(prompt)) + list(prompt) for prompt in self.prompts]
+        tokens = torch.tensor(rows, device=self.device)
+        if all(len(prompt) == longest for prompt in self.prompts):
+            return tokens, None
+        missing = torch.tensor([[longest - len(prompt)] for prompt in self.prompts], device=self.device)
+        return tokens, torch.arange(longest, device=self.device) >= missing
+
+    def logits(self, tokens: Tensor, cache: KVCache | None = None, padding_mask: Tensor | None = None) -> Tensor:
+        """Logits ``(B, V)`` of the ids that the vocabulary has."""
+        return self.model.next_logits(tokens, cache, padding_mask=padding_mask)[:, : self.vocab_size]
+
+
+class Picker:
+    """Chooses the next token of each text.
+
+    Args:
+        batch: The texts.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.options = batch.options
+        self.uniforms = _uniforms(batch) if self.options.temperature > 0 else None
+        self.seen: Tensor | None = None
+        if self.options.repetition_penalty != 1.0:
+            size = batch.vocab_size or 1 + max(max(prompt) for prompt in batch.prompts)
+            self.seen = torch.zeros(len(batch.prompts), size, dtype=torch.bool, device=batch.device)
+            for row, prompt in enumerate(batch.prompts):
+                self.seen[row, torch.tensor(list(prompt), device=batch.device)] = True
+
+    def pick(self, logits: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Tokens ``(B,)`` from logits ``(B, V)``, and their log-probabilities ``(B,)`` under the model."""
+        scores = logits
+        if self.seen is not None:
+            if self.seen.shape[1] < logits.shape[1]:
+                self.seen = torch.nn.functional.pad(self.seen, (0, logits.shape[1] - self.seen.shape[1]))
+            scores = penalise_repetition(logits, self.seen, self.options.repetition_penalty)
+        if self.uniforms is None:
+            tokens = scores.argmax(-1)
+        else:
+            tokens = draw(filtered(scores, self.options), self.uniforms[:, step])
+        if self.seen is not None:
+            self.seen[torch.arange(len(tokens), device=tokens.device), tokens] = True
+        logits = logits.float()
+        return tokens, logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these texts only."""
+        self.uniforms = None if self.uniforms is None else self.uniforms[rows]
+        self.seen = None if self.seen is None else self.seen[rows]
+
+
+def _uniforms(batch: Batch) -> Tensor:
+    """The random numbers of all steps, ``(B, steps)``; a row's follow from the seed and the sample's number alone."""
+    key = batch.options.seed
+    rows = [
+        np.random.Generator(np.random.Philox(key=np.array([key, number], dtype=np.uint64))).random(max(batch.rooms))
+        for number in batch.numbers
+    ]
+    return torch.from_numpy(np.stack(rows)).to(batch.device)
+
+
+class Row:
+    """A text in the making."""
+
+    def __init__(self, batch: Batch, number: int) -> None:
+        self.number = number
+        self.room = batch.rooms[number]
+        self.end = batch.end
+        self.tokens: list[int] = []
+        self.log_probabilities: list[float] = []
+        self.finish: str | None = None
+        self.stops = StopTexts(batch.options.stop) if batch.options.stop else None
+        self.decode_bytes = batch.decode_bytes
+
+    def add(self, token: int, log_probability: float) -> None:
+        """Take a token, and see whether the text ends with it."""
+        self.tokens.append(token)
+        self.log_probabilities.append(log_probability)
+        if token == self.end:
+            self.finish = "end"
+            return
+        if self.stops is not None:
+            assert self.decode_bytes is not None
+            self.stops.push(self.decode_bytes([token]))
+            if self.stops.found:
+                self.finish = "stop"
+                return
+        if len(self.tokens) == self.room:
+            self.finish = "length"
+
+    def generated(self) -> Generated:
+        """The result."""
+        assert self.finish is not None
+        return Generated(tokens=self.tokens, finish=self.finish, log_probabilities=self.log_probabilities)
+
+
+def sample(batch: Batch, on_token: OnToken | None = None) -> list[Generated]:
+    """Greedy decoding or sampling of one batch."""
+    options = batch.options
+    rows = [Row(batch, number) for number in range(len(batch.prompts))]
+    live, picker = rows, Picker(batch)
+    tokens, padding = batch.padded()
+    static = options.cache == "static" or options.compile is not None
+    cache = None if options.cache == "none" else batch.model.new_cache(len(rows), batch.slots, static=static)
+    step = batch.logits
+    if options.compile is not None:
+        assert cache is not None
+        step, cache = compiled_step(batch, cache)
+    logits = batch.logits(tokens, cache, padding)
+    for count in range(max(batch.rooms)):
+        chosen, found = picker.pick(logits, count)
+        for row, token, log_probability in zip(live, chosen.tolist(), found.tolist(), strict=True):
+            if row.finish is None:
+                row.add(token, log_probability)
+                if on_token is not None:
+                    on_token(row.number, token)
+        going = [place for place, row in enumerate(live) if row.finish is None]
+        if not going:
+            break
+        if not static and 2 * len(going) <= len(live):  # moving the cache costs, so not for each text that ends
+            places = torch.tensor(going, device=tokens.device)
+            live, chosen = [live[place] for place in going], chosen[places]
+            picker.keep(places)
+            if cache is None:
+                tokens, padding = tokens[places], None if padding is None else padding[places]
+            else:
+                cache.reorder(places)
+        if cache is None:
+            tokens = torch.cat([tokens, chosen[:, None]], 1)
+            padding = None if padding is None else torch.nn.functional.pad(padding, (0, 1), value=True)
+            logits = batch.logits(tokens, None, padding)
+        else:
+            logits = step(chosen[:, None], cache)
+    return [row.generated() for row in rows]
