@@ -167,7 +167,9 @@ class Conversation:
 
 def chat(words: list[str]) -> int:
     """``zoo chat``: talk with a model."""
-    parser = Parser(prog="zoo chat", description="Talk with a chat model: a line is a turn; /reset forgets, /quit ends.")
+    parser = Parser(
+        prog="zoo chat", description="Talk with a chat model: a line is a turn; /reset forgets, /quit ends."
+    )
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
     parser.add_argument("--plain", action="store_true", help="questions and answers, for models without a chat format")
     add_sampling_options(parser, max_new_tokens=300)

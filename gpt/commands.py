@@ -97,16 +97,23 @@ def load_model(weights: str | None, device: str | None, dtype: str = "float32") 
 def generate(words: list[str]) -> int:
     """``zoo generate gpt``: let a GPT write on."""
     parser = Parser(prog="zoo generate gpt", description="Let a GPT continue texts.")
-    parser.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="the beginning; - reads it from standard input; repeatable")
-    parser.add_argument("--prompt-file", action="append", default=[], metavar="FILE", help="the beginning is a file; repeatable")
+    add = parser.add_argument
+    add(
+        "--prompt", action="append", default=[], metavar="TEXT",
+        help="the beginning; - reads it from standard input; repeatable",
+    )  # fmt: skip
+    add("--prompt-file", action="append", default=[], metavar="FILE", help="the beginning is a file; repeatable")
     add_sampling_options(parser, max_new_tokens=100)
-    parser.add_argument("--beams", type=int, default=1, metavar="K", help="search the likeliest text with K beams")
-    parser.add_argument("--length-penalty", type=float, default=1.0, metavar="A", help="exponent of a beam's length")
-    parser.add_argument("--length-convention", choices=LENGTH_CONVENTIONS, default="power", help="length, or (5 + length) / 6 as in GPT-3's and Whisper's searches (default %(default)s)")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends a text; repeatable")
-    parser.add_argument("--samples", type=int, default=1, metavar="N", help="texts for each prompt (default %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="B", help="texts computed together (default %(default)s)")
-    parser.add_argument("--stream", action="store_true", help="show the text as it comes, as a terminal does for one text")
+    add("--beams", type=int, default=1, metavar="K", help="search the likeliest text with K beams")
+    add("--length-penalty", type=float, default=1.0, metavar="A", help="exponent of a beam's length")
+    add(
+        "--length-convention", choices=LENGTH_CONVENTIONS, default="power",
+        help="length, or (5 + length) / 6 as in GPT-3's searches (default %(default)s)",
+    )  # fmt: skip
+    add("--stop", action="append", default=[], metavar="TEXT", help="ends a text and is left out; repeatable")
+    add("--samples", type=int, default=1, metavar="N", help="texts for each prompt (default %(default)s)")
+    add("--batch-size", type=int, default=16, metavar="B", help="texts computed together (default %(default)s)")
+    add("--stream", action="store_true", help="show the text as it comes, as a terminal does for one text")
     add_model_options(parser, title="GPT")
     args = parser.parse_args(words)
     options = sampling_options(
@@ -120,7 +127,7 @@ def generate(words: list[str]) -> int:
     if args.samples < 1:
         raise UserError(f"--samples {args.samples}: ask for at least one text")
     if args.samples > 1 and options.temperature == 0:
-        raise UserError(f"--samples {args.samples} would be {args.samples} times the same text; give a --temperature above 0")
+        raise UserError(f"--samples {args.samples} would all be the same text; give a --temperature above 0")
     prompts = read_prompts(args.prompt, args.prompt_file)
     texts = [prompt for prompt in prompts for _ in range(args.samples)]
     stream = args.stream or (len(texts) == 1 and sys.stdout.isatty() and not args.json)
@@ -176,25 +183,19 @@ def as_json(one: Completion, weights: str) -> dict[str, Any]:
 
 
 def _stream(model: GPT, preprocessor: GptTokenizer, prompt: str, options: GenerationOptions) -> None:
+    """Write a text as it comes, its beginning not before it is known to be good."""
     from zoo.gpt.generation import generate_texts, joint
 
+    beginning = prompt + (joint(preprocessor) if prompt else "")
+
     def write(_: int, text: str) -> None:
-        sys.stdout.write(text)
+        nonlocal beginning
+        sys.stdout.write(beginning + text)
         sys.stdout.flush()
+        beginning = ""
 
-    begun = False
-
-    def begin(row: int, text: str) -> None:
-        nonlocal begun
-        if not begun:  # not before the prompt is known to be good
-            write(row, prompt + (joint(preprocessor) if prompt else ""))
-            begun = True
-        write(row, text)
-
-    generate_texts(model, preprocessor, [prompt], options, on_text=begin)
-    if not begun:
-        write(0, prompt)
-    sys.stdout.write("\n")
+    generate_texts(model, preprocessor, [prompt], options, on_text=write)
+    write(0, "\n")
 
 
 def _show(found: Sequence[Completion]) -> None:

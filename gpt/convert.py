@@ -72,7 +72,7 @@ class HuggingFaceConverter(GptConverter):
         kinds = {"openai-gpt": "gpt1", "gpt2": "gpt2"}
         kind = source.config.get("model_type")
         if kind in kinds:
-            return Recognised(config=_hf_config(source, kinds[kind]))
+            return Recognised(config=hf_config(source, kinds[kind]))
         if source.config:
             return None
         for table in HF_TABLES.values():
@@ -96,7 +96,7 @@ class HuggingFaceConverter(GptConverter):
         state = self.foreign_state(model)
         end = None if preprocessor is None else preprocessor.tokenizer.end_of_text
         dtype = str(model.state_dict()["tokens.weight"].dtype).removeprefix("torch.")
-        write_json(folder / "config.json", _hf_settings(config, end, dtype))
+        write_json(folder / "config.json", hf_settings(config, end, dtype))
         if end is not None:
             write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
         if preprocessor is not None:
@@ -222,7 +222,7 @@ def _classes(shapes: Shapes) -> dict[str, int]:
     return {"classes": shapes["head.weight"][0]} if "head.weight" in shapes else {}
 
 
-def _hf_config(source: Source, layout: str) -> GptConfig:
+def hf_config(source: Source, layout: str) -> GptConfig:
     """The config of ``config.json``; what it leaves out has the defaults of ``transformers``."""
     settings, path = source.config, source.path
     defaults = {"gpt1": (40478, 512, "gelu"), "gpt2": (50257, 1024, "gelu_new")}[layout]
@@ -262,7 +262,7 @@ def _hf_config(source: Source, layout: str) -> GptConfig:
     return found.config
 
 
-def _hf_settings(config: GptConfig, end: int | None, dtype: str) -> dict[str, Any]:
+def hf_settings(config: GptConfig, end: int | None, dtype: str) -> dict[str, Any]:
     """``config.json`` of ``transformers``."""
     kinds = {
         "gpt1": ("openai-gpt", "OpenAIGPTLMHeadModel", {"afn": "gelu"}),

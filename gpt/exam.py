@@ -33,6 +33,9 @@ class Exam:
         stride: Tokens predicted by a rolling window; None: windows adjoin.
         batch_size: Texts computed at once.
         say: Called with a line before something that takes time.
+
+    Raises:
+        UserError: The tokenizer has ids that the model lacks.
     """
 
     model: Any
@@ -49,6 +52,12 @@ class Exam:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokenizer", inner_tokenizer(self.tokenizer))
+        ids, known = self.tokenizer.vocab_size, self.model.config.vocab_size
+        if ids > known:
+            raise UserError(
+                f"the tokenizer {self.tokenizer.name} has {ids} ids but the model only {known}; "
+                "use the tokenizer that the model was trained with"
+            )
 
     @property
     def context(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.gpt.configs import VARIANTS, GptConfig
-from zoo.registry import FamilySpec
+from zoo.registry import FamilySpec, Verb
 from zoo.shared.watch import Watch
 from zoo.verify.cases import VerifyCases
 
@@ -60,6 +60,27 @@ FAMILY = FamilySpec(
             advice="no better than guessing bytes: raise --task.lr, or check that the tokenizer belongs to the text",
         ),
     ),
+    bench="zoo.gpt.bench:rows",
+    verbs={
+        "generate": Verb(target="zoo.gpt.commands:generate", help="continue texts", shared=True),
+        "chat": Verb(target="zoo.gpt.chat:chat", help="talk with a chat model"),
+    },
+    data_verbs={
+        "prepare": Verb(target="zoo.gpt.data_commands:prepare", help="encode texts into token files", shared=True),
+        "filter": Verb(
+            target="zoo.gpt.data_commands:filter_texts",
+            help="keep good documents, or none later than a year",
+            shared=True,
+        ),
+        "dedupe": Verb(
+            target="zoo.gpt.data_commands:dedupe", help="leave out documents that resemble an earlier one", shared=True
+        ),
+        "overlap": Verb(
+            target="zoo.gpt.data_commands:overlap",
+            help="find a benchmark in training text, and cut it out",
+            shared=True,
+        ),
+    },
     verify=VerifyCases(
         calm={"task": {"eps": 1e-3}},
         varied={

@@ -86,7 +86,8 @@ def draw(logits: Tensor, target: Tensor, datamodule: FinetuneDataModule, path: P
     axes = figure.add_subplot()
     if datamodule.scores:
         truth = expected_score(target, datamodule.scores)
-        axes.scatter(truth, expected_score(logits.softmax(-1), datamodule.scores), s=8, alpha=0.5)
+        found = expected_score(logits.softmax(-1), datamodule.scores)
+        axes.scatter(truth.numpy(), found.numpy(), s=8, alpha=0.5)
         axes.plot(datamodule.scores, datamodule.scores, color="grey", linewidth=0.8)
         axes.set(xlabel="score", ylabel="predicted", xlim=datamodule.scores, ylim=datamodule.scores)
     else:
@@ -94,7 +95,7 @@ def draw(logits: Tensor, target: Tensor, datamodule: FinetuneDataModule, path: P
         table = torch.zeros(classes, classes)
         table.index_put_((target.argmax(-1), logits.argmax(-1)), torch.ones(len(target)), accumulate=True)
         shares = table / table.sum(1, keepdim=True).clamp(min=1)
-        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+        axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="Blues")
         axes.set(xlabel="predicted", ylabel="is")
         if classes <= _NAMED:
             axes.set_xticks(range(classes), names, rotation=30, ha="right")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from zoo.gpt.tokenizer import GptTokenizer
 from zoo.shared.errors import UserError
-from zoo.shared.generation.decode import Generated, generate
+from zoo.shared.generation.batch import Generated
+from zoo.shared.generation.decode import generate
 from zoo.shared.generation.options import GenerationOptions
 from zoo.shared.generation.stop import TextStream, text_of
 from zoo.shared.text.end_of_word import EndOfWordTokenizer
@@ -129,10 +130,15 @@ def generate_from_ids(
     end: int | None = None,
     on_text: OnText | None = None,
 ) -> list[Generated]:
-    """Continue tokens, and hand the text on as it comes; arguments as for :func:`generate_texts`.
+    """Continue tokens, and hand the text on as it comes: :func:`generate_texts` for prompts that are no plain text.
 
     Args:
+        model: The model, in ``eval()`` mode.
+        preprocessor: Its tokenizer.
+        prompts: Token ids.
+        options: How.
         end: The token that ends a text; by default the end of text.
+        on_text: As for :func:`generate_texts`.
     """
     decode_bytes = preprocessor.tokenizer.decode_bytes
     end = preprocessor.end_of_text if end is None else end

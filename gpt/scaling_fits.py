@@ -316,8 +316,8 @@ def _solve(law: Law, logs: Array, target: Array, start: Array) -> Any:
 
     with np.errstate(over="ignore", under="ignore"):
         if law.huber is None:
-            return least_squares(residuals, start, method="lm", max_nfev=2000)
-        rough = least_squares(residuals, start, method="lm", max_nfev=2000)
+            return least_squares(residuals, start, method="lm", max_nfev=300)
+        rough = least_squares(residuals, start, method="lm", max_nfev=300)
         return least_squares(residuals, rough.x, loss="huber", f_scale=law.huber, max_nfev=60)
 
 

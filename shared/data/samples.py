@@ -339,7 +339,7 @@ PACKS: dict[str, Pack] = {
     )
 }
 
-TEST_PACKS = ("openmoji", "emoji-names", "emoji-categories")
+TEST_PACKS = ("openmoji", "emoji-names", "emoji-categories", "shakespeare", "gpt2-bpe")
 
 
 def cache_folder() -> Path:

@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from zoo.shared.generation.batch import Batch, Generated
 from zoo.shared.generation.logits import penalise_repetition
 from zoo.shared.generation.options import GenerationOptions
-
-if TYPE_CHECKING:
-    from zoo.shared.generation.decode import Batch, Generated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +78,6 @@ def normalised(score: float, length: int, options: GenerationOptions) -> float:
 
 def beam_search(batch: Batch) -> list[Generated]:
     """Search the likeliest continuations of one batch of prompts."""
-    from zoo.shared.generation.decode import Generated
-
     searches = [Search(prompt=list(p), room=room) for p, room in zip(batch.prompts, batch.rooms, strict=True)]
     tokens, padding = batch.padded()
     cache = batch.model.new_cache(len(searches), batch.slots, static=batch.options.cache == "static")

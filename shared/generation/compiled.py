@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from zoo.shared.generation.batch import Batch
 from zoo.shared.transformer.cache import KVCache
-
-if TYPE_CHECKING:
-    from zoo.shared.generation.decode import Batch
 
 Step = Callable[[Tensor, KVCache], Tensor]
 # Compiled steps of a model, by backend and shape. A CUDA graph works on the very memory that it was recorded with, so
@@ -59,4 +57,3 @@ def _compile(backend: str, size: int | None, cache: KVCache) -> Callable[..., Te
         return graph(model, tokens, cache)
 
     return replay
-

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo.shared.generation.options import GenerationOptions
 
-_SHORTLIST = 512
+_SHORTLIST = 512  # tokens among which most texts find theirs
 
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

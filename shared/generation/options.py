@@ -22,7 +22,7 @@ class GenerationOptions:
     top_k: int | None = None
     """Sample among so many of the likeliest tokens (GPT-2's samples: 40)."""
     top_p: float = 1.0
-    """Sample among the likeliest tokens that together have this probability (Holtzman et al. 2020, arXiv:1904.09751)."""
+    """Sample among the likeliest tokens of together this probability (Holtzman et al. 2020, arXiv:1904.09751)."""
     top_p_convention: str = "common"
     """``common`` keeps the token that crosses ``top_p``, ``gpt2`` leaves it out, as GPT-2's released code does."""
     repetition_penalty: float = 1.0

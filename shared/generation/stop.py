@@ -11,7 +11,8 @@ DecodeBytes = Callable[[Sequence[int]], bytes]
 class StopTexts:
     """Finds stop texts in a stream of bytes, wherever tokens begin and end.
 
-    UTF-8 of a text occurs in UTF-8 of another only where its characters do, so bytes may be compared.
+    UTF-8 of a text occurs in UTF-8 of another only where its characters do, so bytes may be compared. Of several stop
+    texts the one that is complete first counts, so that the result does not depend on where tokens end.
 
     Args:
         stops: The texts; none of them is empty.
@@ -30,10 +31,10 @@ class StopTexts:
         if self.found:
             return b""
         self.held += data
-        places = [place for stop in self.stops if (place := self.held.find(stop)) >= 0]
+        places = [(place + len(stop), place) for stop in self.stops if (place := self.held.find(stop)) >= 0]
         if places:
             self.found = True
-            ready, self.held = self.held[: min(places)], b""
+            ready, self.held = self.held[: min(places)[1]], b""
             return ready
         cut = len(self.held) - self._open()
         ready, self.held = self.held[:cut], self.held[cut:]

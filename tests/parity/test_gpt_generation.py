@@ -17,7 +17,8 @@ from transformers.generation.logits_process import (
 )
 
 import zoo
-from zoo.shared.generation.decode import Generated, generate
+from zoo.shared.generation.batch import Generated
+from zoo.shared.generation.decode import generate
 from zoo.shared.generation.logits import filtered, keep_top_k, keep_top_p, penalise_repetition
 from zoo.shared.generation.options import GenerationOptions
 

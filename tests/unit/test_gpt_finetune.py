@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-import zoo
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.finetune_data import FinetuneDataModule
 from zoo.gpt.finetune_metrics import measure
@@ -73,11 +70,12 @@ def test_long_texts_are_cut_as_in_the_released_script() -> None:
 
 @pytest.mark.parametrize("layout", ["gpt1", "gpt2", "talkie"])
 @pytest.mark.parametrize("kind", ["similarity", "multiple-choice"])
+@torch.no_grad()
 def test_padding_changes_nothing(layout: str, kind: Any) -> None:
     task = tuned(1 if kind == "multiple-choice" else 2, layout=layout)
     rows = sequences(kind, [[1, 2, 3], [4, 5], [6, 7, 8, 9]][: 2 + (kind == "multiple-choice")], MARKS, 24)[0]
     found = []
-    for length, fill, count in ((9, 0, 2), (20, 300, 2), (24, 17, 3)):
+    for length, fill, count in ((10, 0, 2), (20, 300, 2), (24, 17, 3)):
         if kind == "similarity":
             count = 2
         tokens, lengths = pad(rows, count=count, length=length, fill=fill)
@@ -92,6 +90,7 @@ def test_padding_changes_nothing(layout: str, kind: Any) -> None:
         assert other[2] == pytest.approx(found[0][2], rel=1e-4, abs=1e-5)
 
 
+@torch.no_grad()
 def test_the_language_loss_is_a_mean_over_each_sequence() -> None:
     task = tuned(2)
     rows = [[300, 1, 2, 302], [300, 5, 6, 7, 8, 9, 302]]
@@ -115,6 +114,7 @@ def test_a_large_vocabulary_is_taken_in_chunks_with_the_same_gradients(monkeypat
         torch.testing.assert_close(one, two)
 
 
+@torch.no_grad()
 def test_one_dropout_mask_serves_all_answers_of_an_item() -> None:
     task = tuned(1, dropout=0.5).train()
     states, lengths = torch.ones(64, 3, 4, 32), torch.full((64, 3), 4)
@@ -124,6 +124,7 @@ def test_one_dropout_mask_serves_all_answers_of_an_item() -> None:
     assert len(logits[:, 0].unique()) > 32  # every item has its own
 
 
+@torch.no_grad()
 def test_absent_answers_are_never_chosen_and_the_two_orders_are_summed() -> None:
     task = tuned(1)
     logits = task.read_out(torch.randn(2, 3, 4, 32), torch.tensor([[4, 3, 0], [2, 4, 4]]))
@@ -133,6 +134,7 @@ def test_absent_answers_are_never_chosen_and_the_two_orders_are_summed() -> None
     torch.testing.assert_close(both[0], task.model.head(states[0, 0, 3] + states[0, 1, 1]))
 
 
+@torch.no_grad()
 def test_new_rows_and_head_leave_the_old_model_as_it_was() -> None:
     for layout in ("gpt1", "talkie"):
         model = GPT(GptConfig(**SIZES | {"layout": layout})).eval()
@@ -191,7 +193,25 @@ def test_metrics_of_a_constant_answer_are_defined() -> None:
 
 
 def small_tokenizer() -> Any:
-    words = "the a cat dog sat ran home away very good bad film story and of was not".split()
+    words = [
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "sat",
+        "ran",
+        "home",
+        "away",
+        "very",
+        "good",
+        "bad",
+        "film",
+        "story",
+        "and",
+        "of",
+        "was",
+        "not",
+    ]
     texts = [" ".join(np.random.default_rng(i).permutation(words)) for i in range(40)]
     return train_byte_level_bpe(texts, 300)
 
@@ -272,7 +292,7 @@ def test_glues_files(layout: str, tmp_path: Path) -> None:
     assert not torch.equal(batch["target"][0], batch["target"][1])
     wanted = {"cola": "matthews", "mrpc": "f1", "qqp": "f1", "sts-b": "pearson"}
     assert data.metric == wanted.get(layout, "accuracy")
-    with pytest.raises(UserError, match="column|empty|folder|cannot read"):
+    with pytest.raises(UserError, match="no column"):
         module(tmp_path, write(tmp_path / "other.tsv", "x\ty\n1\t2\n"), layout=layout)
 
 
@@ -342,7 +362,7 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="300 ids but the model only 280"):
         FinetuneDataModule(wrong, source=str(table), tokenizer=str(tmp_path / "tokenizer")).setup()
     headed = GptConfig(**SIZES | {"classes": 5})
-    with pytest.raises(UserError, match="the head has 5 outputs, but .* needs 2"):
+    with pytest.raises(UserError, match="the head has 5 outputs"):
         FinetuneDataModule(headed, source=str(table), tokenizer=str(tmp_path / "tokenizer")).setup()
 
 
@@ -431,7 +451,7 @@ def test_the_heuristics_choose_what_the_model_finds_likelier() -> None:
 
 def test_a_threshold_is_chosen_on_the_other_half() -> None:
     right = np.array([True, True, False, False] * 10)
-    assert cross_fitted_matthews(np.where(right, -2.0, -3.0), right) == 1
+    assert cross_fitted_matthews(np.where(right, -2.0, -3.0), right) == pytest.approx(1)
     assert cross_fitted_matthews(np.full(40, -2.0), right) == 0
     noise = [cross_fitted_matthews(np.random.default_rng(i).normal(size=40), right) for i in range(40)]
     assert abs(float(np.mean(noise))) < 0.1  # fitted on the judged items it would be well above 0

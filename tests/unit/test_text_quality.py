@@ -53,13 +53,13 @@ def test_the_draws_are_numpys_pareto():
 
 
 def test_shakespeare_is_told_from_code(scenes, code):
-    classifier = learn_quality(scenes[:300], [*scenes[300:600], *code[:300]])
+    classifier = learn_quality(scenes[:600:2], [*scenes[1:600:2], *code[:300]])
     unseen_good, unseen_code = classifier.score(scenes[600:]), classifier.score(code[300:])
     from sklearn.metrics import roc_auc_score
 
     labels = [1] * len(unseen_good) + [0] * len(unseen_code)
     assert len(unseen_good) > 150
-    assert roc_auc_score(labels, [*unseen_good, *unseen_code]) > 0.97
+    assert roc_auc_score(labels, [*unseen_good, *unseen_code]) > 0.99
     assert classifier.quality.auc < 0.9  # half of the unfiltered side is as good as the good side
 
 
@@ -155,7 +155,7 @@ def test_dates_terms_and_classifier(scenes, code):
     assert "television" in report["examples"][0]["text"]
     assert not kept & {d.id for d in late}
     assert len(kept & {d.id for d in early}) >= 297
-    assert len(kept & {d.id for d in wrong}) <= 0.15 * len(wrong)  # found although they were learnt as early
+    assert len(kept & {d.id for d in wrong}) <= 0.25 * len(wrong)  # found although they were learnt as early
     assert classifier.quality.auc > 0.9
     assert learn_dates(early, cutoff=1930) is None
     assert learn_dates(early, cutoff=1930, modern=code[:50]) is not None

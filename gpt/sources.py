@@ -1,0 +1,79 @@
+"""Named corpora for ``--data.source``: their names, and mixtures of them joined by ``+``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from zoo.registry import resolve
+from zoo.shared.errors import UserError
+from zoo.shared.text.documents import Document
+from zoo.shared.text.sentences import sentences
+
+Split = tuple[Sequence[Document], Sequence[Document]]
+
+# Name -> (function that gives the documents to train on and those that are held out, the corpus in words).
+SOURCES: dict[str, tuple[str, str]] = {
+    "shakespeare": ("zoo.shared.text.plays:split", "Shakespeare's plays"),
+    "webster-1913": ("zoo.shared.text.webster:split", "Webster's dictionary of 1913"),
+    "verse": ("zoo.shared.text.verse:split", "verse printed by 1922"),
+    "film-reviews": ("zoo.shared.text.film_reviews:split", "film reviews"),
+    "python-docs": ("zoo.shared.text.python_docs:split", "Python's documentation of itself"),
+    "sentences": ("zoo.gpt.sources:generated", "generated sentences"),
+}
+
+
+def generated() -> Split:
+    """Generated sentences, for tests."""
+    found = sentences(240)
+    return found[:-24], found[-24:]
+
+
+def parts_of(source: str) -> list[str]:
+    """Names in a mixture such as ``webster-1913+verse``; empty where a part is no named corpus, as in a path."""
+    names = source.split("+")
+    return names if all(name in SOURCES for name in names) else []
+
+
+def named(source: str) -> Split:
+    """Documents of a named corpus or of a mixture, one corpus after another.
+
+    Args:
+        source: A name of :data:`SOURCES`, or several joined by ``+``.
+
+    Raises:
+        UserError: Unknown or repeated name, or a pack that cannot be fetched.
+    """
+    names = source.split("+")
+    if unknown := [name for name in names if name not in SOURCES]:
+        close = difflib.get_close_matches(unknown[0], SOURCES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(SOURCES)}, and files"
+        raise UserError(f"unknown source {unknown[0]!r}; {hint}")
+    if len(set(names)) < len(names):
+        raise UserError(f"{source} names a source twice; name it once")
+    found = [resolve(SOURCES[name][0])() for name in names]
+    train = [document for part, _ in found for document in part]
+    return train, [document for _, part in found for document in part]
+
+
+def in_words(source: str) -> str | None:
+    """A named source for people; None where it is none."""
+    names = parts_of(source)
+    return " and ".join(SOURCES[name][1] for name in names) if names else None
+
+
+def equal_shares(parts: Sequence[Sequence[Document]]) -> list[str]:
+    """Texts of several corpora, of each about as many bytes as the smallest has, evenly spread over it.
+
+    A tokenizer that is learnt from them favours none of the models that use it.
+    """
+    sizes = [sum(len(document.text.encode()) for document in part) for part in parts]
+    texts = []
+    for part, size in zip(parts, sizes, strict=True):
+        share, taken = min(sizes) / max(size, 1), 0.0
+        for document in part:
+            taken += share
+            if taken >= 1 - 1e-9:
+                taken -= 1
+                texts.append(document.text)
+    return texts
