@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="zoo ablate gpt",
         description="Fine-tune with and without pre-training, auxiliary language modelling and copied blocks, and an "
-        "LSTM in place of the blocks (GPT-1, Section 5): a table and a picture. gpt-nano on 2 CPU cores: 20 minutes.",
+        "LSTM in place of the blocks (GPT-1, Section 5): a table and a picture.",
     )
     parser.add_argument("model", nargs="?", default="gpt-nano", help="default: gpt-nano")
     parser.add_argument("--weights", metavar="W", help="pre-trained weights; without, the GPT is pre-trained here, too")

@@ -36,7 +36,7 @@ from zoo.shared.text.sentences import sentences
 from zoo.weights import load_into, save_weights
 
 Progress = Callable[[str], object]
-_SHARE = 5  # one in so many long reviews is pre-trained on: 1.7 million tokens of gpt-nano's, more than it gets to see
+_SHARE = 5  # one in so many long reviews is pre-trained on, which is more than the default steps get to see
 
 
 @dataclass(frozen=True, kw_only=True)

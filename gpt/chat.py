@@ -65,8 +65,8 @@ class ChatTemplate:
                 "chat model, or add --plain to talk in questions and answers"
             )
         self._specials, self._preprocessor = specials, preprocessor
-        self.end = specials[END]
-        self.stop = tuple(mark for mark in specials if mark != END)
+        self.end: int | None = specials[END]
+        self.stop: tuple[str, ...] = tuple(mark for mark in specials if mark != END)
 
     def ids(self, system: str | None, turns: list[Turn], question: str) -> list[int]:
         """Tokens up to the mark of the assistant."""
@@ -76,7 +76,7 @@ class ChatTemplate:
         said.append((USER, question))
         found = []
         for mark, text in said:
-            found += [self._specials[mark], *self._preprocessor.encode(text), self.end]
+            found += [self._specials[mark], *self._preprocessor.encode(text), self._specials[END]]
         return [*found, self._specials[ASSISTANT]]
 
 
@@ -85,8 +85,8 @@ class PlainTemplate:
 
     def __init__(self, preprocessor: GptTokenizer) -> None:
         self._preprocessor = preprocessor
-        self.end = preprocessor.end_of_text
-        self.stop = ("\nQ:", "\n\n")
+        self.end: int | None = preprocessor.end_of_text
+        self.stop: tuple[str, ...] = ("\nQ:", "\n\n")
 
     def ids(self, system: str | None, turns: list[Turn], question: str) -> list[int]:
         """Tokens up to the last ``A:``."""

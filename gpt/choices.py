@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ RULES = {
 }
 ANSWER_CONTEXTS = ("Answer:", "A:")
 BINARY = (" False", " True")  # label words with a meaning, for tasks with a yes or no
-_FORMAT = '{"context": ..., "choices": [...], "answer": number or text} on each line'
+_FORMAT = '{"context": ..., "choices": [...], "answer": number or text} (or true, false without choices) on each line'
 
 
 def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -104,14 +105,22 @@ def _score(exam: Exam, rows: Sequence[tuple[list[int], list[int]]], *, mean: boo
     return -(found.means() if mean else found.totals()), found.truncated
 
 
-def read_items(path: Any) -> list[Item]:
-    """Read multiple-choice items; an answer is a number from 0 or one of the choices."""
+def read_items(path: Path) -> list[Item]:
+    """Read multiple-choice items; an answer is a number from 0, one of the choices, or true or false without choices.
+
+    Raises:
+        UserError: Another format, or an answer that is no choice.
+    """
     items = []
-    for number, row in enumerate(read_json_lines(path, fields=("context", "choices", "answer"), what=_FORMAT), 1):
-        choices, answer = row["choices"], row["answer"]
+    for number, row in enumerate(read_json_lines(path, fields=("context", "answer"), what=_FORMAT), 1):
+        choices, answer = row.get("choices"), row["answer"]
+        if choices is None and isinstance(answer, bool):
+            choices, answer = list(BINARY), int(answer)
+        if not isinstance(choices, list):
+            raise UserError(f"{path}, item {number}: 'choices' missing; {_FORMAT} is expected")
         if isinstance(answer, str) and answer in choices:
             answer = choices.index(answer)
-        if not isinstance(choices, list) or not isinstance(answer, int) or not 0 <= answer < len(choices):
+        if not isinstance(answer, int) or not 0 <= answer < len(choices):
             raise UserError(f"{path}, item {number}: the answer {row['answer']!r} is none of the choices")
         spaced = tuple(text if text[:1].isspace() else f" {text}" for text in map(str, choices))
         items.append(Item(prompt=str(row["context"]).rstrip(), answers=(spaced[answer],), choices=spaced))
@@ -131,9 +140,17 @@ def multiple_choice(exam: Exam) -> Result:
     )
     figures, truncated = [], 0
     chance = mean_and_error(1 / len(item.choices) for item in used)[0]
+    short = all(item.prompt.endswith(ANSWER_CONTEXTS[1]) for item in used)
+    answer_context = ANSWER_CONTEXTS[1] if short else ANSWER_CONTEXTS[0]
     for rule in RULES:
         exam.say(f"multiple choice by {rule}")
-        chosen = choose(exam, [prompt.text for prompt in prompts], [item.choices for item in used], rule=rule)
+        chosen = choose(
+            exam,
+            [prompt.text for prompt in prompts],
+            [item.choices for item in used],
+            rule=rule,
+            answer_context=answer_context,
+        )
         right = [item.choices[best] == item.answers[0] for item, best in zip(used, chosen.best, strict=True)]
         value, error = mean_and_error(right)
         truncated = chosen.truncated
@@ -158,7 +175,7 @@ def multiple_choice(exam: Exam) -> Result:
             separator="\n\n",
             shots=shots,
             scoring=RULES,
-            answer_context=ANSWER_CONTEXTS[0],
+            answer_context=answer_context,
         ),
         data=described(exam.file, len(items), len(used)),
         notes={"truncated": truncated},

@@ -62,7 +62,7 @@ class GptConverter(Converter):
 
 
 class HuggingFaceConverter(GptConverter):
-    """``transformers.OpenAIGPTLMHeadModel`` and ``GPT2LMHeadModel``; with a head, their ``ForSequenceClassification``."""
+    """``transformers.OpenAIGPTLMHeadModel`` and ``GPT2LMHeadModel``; with a head, ``...ForSequenceClassification``."""
 
     name = "hf"
     library = "transformers"
@@ -91,7 +91,7 @@ class HuggingFaceConverter(GptConverter):
         return HF_TABLES[config.layout]
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
-        """Write what ``AutoModelForCausalLM``, or ``AutoModelForSequenceClassification``, and ``AutoTokenizer`` load."""
+        """Write what ``AutoTokenizer`` and ``AutoModelForCausalLM`` load, or ``...ForSequenceClassification``."""
         config = _config_of(model)
         state = self.foreign_state(model)
         end = None if preprocessor is None else preprocessor.tokenizer.end_of_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from zoo.shared.text.sentences import sentences
 from zoo.shared.text.token_files import TokenFile
 from zoo.shared.text.tokenizer_files import has_tokenizer
 from zoo.shared.text.tokens import Tokens, from_texts
+
+log = logging.getLogger("zoo")
 
 _IN_MEMORY = 512 << 20  # bytes of text that are encoded anew at every start; more is prepared once
 
@@ -164,15 +167,28 @@ class GptDataModule(KeyedDataModule):
         if self.source == "sentences":
             found = sentences(240)
             return found[:-24], found[-24:]
-        documents = open_documents(self.source, text_column=self.text_column, year_column=self.year_column)
+        documents = open_documents(self.source, text_column=self.text_column, year_column=self.year_column, bad="skip")
         if documents.size > _IN_MEMORY:
             raise UserError(
                 f"{self.source} has {documents.size / 1e9:.1f} GB of text; prepare it once with "
                 f"`zoo data prepare gpt {self.source} --out FOLDER` and give --data.source FOLDER"
             )
         texts = list(documents)
+        self._name_unreadable(documents.unreadable, len(texts))
         kept = [document for document in texts if not is_held_out(document.text, self.held_out)]
         return (kept, [d for d in texts if is_held_out(d.text, self.held_out)]) if kept else (texts, [])
+
+    def _name_unreadable(self, unreadable: dict[str, str], readable: int) -> None:
+        for place, reason in unreadable.items():
+            log.warning("bad document %s: it %s; it is left out", place, reason)
+            self.bad[place] = reason
+        share = len(unreadable) / (len(unreadable) + readable)
+        if share > self.max_bad_fraction:
+            place, reason = next(iter(unreadable.items()))
+            raise UserError(
+                f"{len(unreadable)} of {len(unreadable) + readable} documents cannot be read, more than "
+                f"--data.max_bad_fraction {self.max_bad_fraction:g} allows: {place} {reason}; mend them, or raise the limit"
+            )
 
     def _tokenizer(self, train: Sequence[Document]) -> GptTokenizer:
         if self.tokenizer is not None:

@@ -60,6 +60,7 @@ FAMILY = FamilySpec(
             advice="no better than guessing bytes: raise --task.lr, or check that the tokenizer belongs to the text",
         ),
     ),
+    evaluate="zoo.gpt.evaluation:evaluate",
     bench="zoo.gpt.bench:rows",
     verbs={
         "generate": Verb(target="zoo.gpt.commands:generate", help="continue texts", shared=True),

@@ -171,6 +171,12 @@ class FinetuneDataModule(KeyedDataModule):
             raise UserError("no tokenizer lies beside the weights, and theirs cannot be guessed; give --data.tokenizer")
 
     @property
+    def readers(self) -> tuple[ExampleReader, ExampleReader | None]:
+        """Training and held-out items."""
+        readers: Any = super().readers
+        return readers
+
+    @property
     def classes(self) -> int:
         """Outputs of the head; one where answers are scored one by one."""
         self.setup()
@@ -184,7 +190,7 @@ class FinetuneDataModule(KeyedDataModule):
 
     def open(self) -> tuple[ExampleReader, ExampleReader | None]:
         """Read, split and encode."""
-        train, held_out = self._split(*self._examples())
+        train, held_out = self._split(*self._read_source())
         if self.limit is not None:
             chosen = np.random.default_rng(self.seed).permutation(len(train))[: self.limit]
             train = [train[place] for place in chosen]
@@ -207,7 +213,7 @@ class FinetuneDataModule(KeyedDataModule):
             self._say(len(train) + len(held_out))
         return parts[0][0], parts[1][0] if held_out else None
 
-    def _examples(self) -> tuple[list[Example], list[Example] | None]:
+    def _read_source(self) -> tuple[list[Example], list[Example] | None]:
         held_out: list[Example] | None = None
         if self.source in ("movie-reviews", "sentences"):
             train = film_reviews() if self.source == "movie-reviews" else generated(self.kind)
@@ -256,7 +262,8 @@ class FinetuneDataModule(KeyedDataModule):
         """The reader, and how many items were cut."""
         assert self.preprocessor is not None
         texts = self.preprocessor.encode_batch([text for example in examples for text in example.texts])
-        items, cut, place = [], 0, 0
+        items: list[list[list[int]]] = []
+        cut = place = 0
         for example in examples:
             own = texts[place : place + len(example.texts)]
             place += len(own)

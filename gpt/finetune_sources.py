@@ -273,6 +273,7 @@ def generated(kind: Kind, count: int = 320) -> list[Example]:
     examples = []
     for number in range(count):
         one, two = (str(side) for side in draw.choice(list(_WORDS), 2))
+        texts: tuple[str, ...]
         thing, other = (str(word) for word in draw.choice(_THINGS, 2, replace=False))
         if kind == "classification":
             texts, label = (sentence(one, thing),), one

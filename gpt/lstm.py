@@ -1,7 +1,7 @@
 """The recurrent model that GPT-1 is compared with (Section 5): one LSTM layer of 2048 units in place of the blocks.
 
-The paper says no more of it. Here, beside a GPT of width D, it has 2048 D / 768 units, the same tied embedding, and a
-matrix from its states back to D.
+The paper says no more of it. Here, beside a GPT of width D, it has 2048 D / 768 units, the same tied embedding with a
+norm after it, and a matrix from its states back to D.
 
 Shapes: B batch, T tokens, D width, V vocabulary.
 """
@@ -33,6 +33,8 @@ class LstmTwin(nn.Module):
         units = units or round(PAPER_UNITS * config.width / PAPER_WIDTH)
         self.tokens = nn.Embedding(config.vocab_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
+        # Tied embeddings start at 0.02, at which the gates hardly see them: without a norm nothing is learnt for long.
+        self.norm = nn.LayerNorm(config.width)
         self.lstm = nn.LSTM(config.width, units, batch_first=True)
         self.project = nn.Linear(units, config.width)
         self.head: nn.Linear | None = None
@@ -46,7 +48,7 @@ class LstmTwin(nn.Module):
         """
         if cache is not None or padding_mask is not None:
             raise ValueError("the LSTM twin takes whole texts that are padded at the right")
-        states, _ = self.lstm(self.dropout(self.tokens(tokens)))
+        states, _ = self.lstm(self.dropout(self.norm(self.tokens(tokens))))
         return self.project(self.dropout(states))
 
     def output_matrix(self) -> Tensor:

@@ -22,6 +22,10 @@ def _losses(exam: Exam, texts: list[str]) -> TextLosses:
     return text_losses(exam.model, exam.tokenizer, texts, stride=exam.stride, batch_size=exam.batch_size)
 
 
+def _exponential(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf  # a file whose words have hundreds of tokens
+
+
 def perplexity(exam: Exam) -> Result:
     """Perplexity of a word of a corpus such as WikiText, whose words are separated by spaces."""
     text = read_text(exam.file)
@@ -43,8 +47,8 @@ def perplexity(exam: Exam) -> Result:
             Figure(
                 name="word",
                 metric="perplexity",
-                value=math.exp(nats / words),
-                chance=math.exp(math.log(vocabulary) * int(losses.tokens.sum()) / words),
+                value=_exponential(nats / words),
+                chance=_exponential(math.log(vocabulary) * int(losses.tokens.sum()) / words),
                 chance_is="all tokens equally likely",
                 items=words,
             ),

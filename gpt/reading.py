@@ -196,5 +196,8 @@ def natural_questions(exam: Exam) -> Result:
             scoring="exact match after SQuAD's normalisation; confidence is the answer's probability",
         ),
         data=described(exam.file, len(items), len(used)),
-        notes={"answers": dict(list(zip([item.prompt for item in used], said, strict=True))[:5])},
+        notes={
+            "truncated": sum(len(one.tokens) > exam.context - _TOKENS for one in prompts),
+            "answers": dict(list(zip([item.prompt for item in used], said, strict=True))[:5]),
+        },
     )

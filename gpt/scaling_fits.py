@@ -106,9 +106,7 @@ CHINCHILLA = Law(
     columns=("N", "D"),
     constants=("E", "A", "B", "a", "b"),
     log_value=lambda p, x: np.logaddexp(p[0], np.logaddexp(p[1] - np.exp(p[3]) * x[0], p[2] - np.exp(p[4]) * x[1])),
-    publish=lambda p, m: np.array(
-        [p[0], p[1] + np.exp(p[3]) * m[0], p[2] + np.exp(p[4]) * m[1], p[3], p[4]]
-    ),
+    publish=lambda p, m: np.array([p[0], p[1] + np.exp(p[3]) * m[0], p[2] + np.exp(p[4]) * m[1], p[3], p[4]]),
     starts=tuple(
         (np.log(share), np.log(first), np.log(1 - share - first), np.log(a), np.log(b))
         for share in (0.2, 0.6)
@@ -127,9 +125,7 @@ OF_SIZE_AND_STEPS = Law(
     columns=("N", "S"),
     constants=("aN", "aS", "Nc", "Sc"),
     log_value=lambda p, x: np.logaddexp(p[0] - np.exp(p[2]) * x[0], p[1] - np.exp(p[3]) * x[1]),
-    publish=lambda p, m: np.array(
-        [p[2], p[3], m[0] + p[0] / np.exp(p[2]), m[1] + p[1] / np.exp(p[3])]
-    ),
+    publish=lambda p, m: np.array([p[2], p[3], m[0] + p[0] / np.exp(p[2]), m[1] + p[1] / np.exp(p[3])]),
     starts=tuple(
         (np.log(1 - share), np.log(share), np.log(a), np.log(b))
         for share in (0.1, 0.4)

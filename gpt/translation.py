@@ -89,5 +89,8 @@ def translation(exam: Exam) -> Result:
             scoring="corpus BLEU, tokenised 13a, unsmoothed, of the first sentence",
         ),
         data=described(exam.file, len(pairs), len(used)),
-        notes={"translations": dict(list(zip(sources, answers, strict=True))[:5])},
+        notes={
+            "truncated": sum(len(one.tokens) > exam.context - tokens for one in prompts),
+            "translations": dict(list(zip(sources, answers, strict=True))[:5]),
+        },
     )

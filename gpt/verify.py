@@ -1,18 +1,22 @@
-"""What ``zoo verify`` needs to know of GPT: greedy decoding in all ways."""
+"""What ``zoo verify`` needs to know of GPT: outputs to compare, decoding in all ways, and broken texts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zoo.factory import create_model
 from zoo.gpt.model import GPT
 from zoo.shared.generation.decode import generate
 from zoo.shared.generation.options import GenerationOptions
-from zoo.verify.cases import Decoder
+from zoo.shared.text.sentences import sentences
+from zoo.verify.cases import Damage, Decoder
 
 LENGTHS = (3, 5, 9)
 WAYS: dict[str, dict[str, Any]] = {
@@ -24,6 +28,35 @@ WAYS: dict[str, dict[str, Any]] = {
     "static cache, compiled": {"compile": "aot_eager", "batch_size": 1},
     "static cache, compiled, left-padded batch": {"compile": "aot_eager"},
 }
+
+
+def outputs(model: GPT) -> dict[str, Tensor]:
+    """Logits and losses on tokens drawn from a fixed seed."""
+    length = min(model.config.context, 24)
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randint(model.config.vocab_size, (2, length + 1), generator=draw)
+    return {"logits": model(tokens[:, :-1]), "losses": model.token_losses(tokens[:, :-1], tokens[:, 1:])}
+
+
+def damaged(folder: Path) -> list[Damage]:
+    """A text that is no UTF-8, and a line that is no JSON."""
+    texts = sentences(120)
+    plain = folder / "texts"
+    plain.mkdir(parents=True)
+    for number, document in enumerate(texts):
+        (plain / f"{number:03d}.txt").write_text(document.text, encoding="utf-8")
+    (plain / "007.txt").write_bytes(b"The king \xff\xfe sees the queen.\n")
+    lines = [json.dumps({"text": document.text}) for document in texts]
+    lines[4] = lines[4][: len(lines[4]) // 2]
+    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [
+        Damage(what="a text is not UTF-8", settings=_trained_on(plain), named=["007.txt"]),
+        Damage(what="a line breaks off", settings=_trained_on(folder / "texts.jsonl"), named=["texts.jsonl line 5"]),
+    ]
+
+
+def _trained_on(source: Path) -> dict[str, Any]:
+    return {"data": {"source": str(source), "batch_size": 12, "held_out": 0.0}, "report": False}
 
 
 def decoder(name: str) -> Decoder:

@@ -154,7 +154,7 @@ def winograd(exam: Exam) -> Result:
             exam,
             benchmark="winograd",
             template="{text before}{candidate in the pronoun's place}{text after}",
-            possessives=list(_POSSESSIVE),
+            possessives={"pronouns": list(_POSSESSIVE), "form": "candidate's, or candidates' for their"},
             scoring={
                 "full": "log-likelihood of the whole sentence",
                 "partial": "log-likelihood of what follows the candidate",

@@ -80,14 +80,14 @@ def heuristic_scores(
     """
     tasks = tasks or embedded()
     found = {}
-    for name, items, function in (
-        ("acceptability", tasks.acceptability, _acceptability),
-        ("sentiment", tasks.sentiment, _sentiment),
-        ("reading", tasks.reading, _reading),
-        ("pronouns", tasks.pronouns, _pronouns),
-    ):
-        if items:
-            found[name] = function(model, tokenizer, items, batch_size)
+    if tasks.acceptability:
+        found["acceptability"] = _acceptability(model, tokenizer, tasks.acceptability, batch_size)
+    if tasks.sentiment:
+        found["sentiment"] = _sentiment(model, tokenizer, tasks.sentiment, batch_size)
+    if tasks.reading:
+        found["reading"] = _reading(model, tokenizer, tasks.reading, batch_size)
+    if tasks.pronouns:
+        found["pronouns"] = _pronouns(model, tokenizer, tasks.pronouns, batch_size)
     return found
 
 

@@ -7,6 +7,7 @@ import logging
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -168,8 +169,12 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         """Open the data: a reader of training samples and one of held-out samples, or None without any."""
 
     def prepare_data(self) -> None:
-        """Open the data in one process of each machine first, so that what is fetched or indexed is so once."""
-        self.setup()
+        """Open the data in one process of each machine first, so that what is fetched or indexed is so once.
+
+        What is wrong with the data is said in :meth:`setup`, by all processes: here the others are waiting.
+        """
+        with suppress(UserError):
+            self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the data once."""

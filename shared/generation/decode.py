@@ -8,6 +8,7 @@ Shapes: B texts, T tokens, V tokens of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from zoo.shared.generation.compiled import compiled_step
 from zoo.shared.generation.logits import draw, filtered, penalise_repetition
 from zoo.shared.generation.options import GenerationOptions
 from zoo.shared.generation.stop import DecodeBytes, StopTexts
+from zoo.shared.transformer.cache import KVCache
 
 OnToken = Callable[[int, int], None]
 
@@ -70,9 +72,14 @@ def generate(
             if options.beams > 1:
                 found = beam_search(batch)
             else:
-                found = sample(batch, (lambda n, token, rows=rows: on_token(rows[n], token)) if on_token else None)
+                found = sample(batch, None if on_token is None else partial(_tell, on_token, rows))
             results.update(zip(rows, found, strict=True))
     return [results[row] for row in range(len(prompts))]
+
+
+def _tell(on_token: OnToken, rows: Sequence[int], row: int, token: int) -> None:
+    """Name a row of a batch by its prompt."""
+    on_token(rows[row], token)
 
 
 class Picker:
@@ -167,7 +174,7 @@ def sample(batch: Batch, on_token: OnToken | None = None) -> list[Generated]:
     tokens, padding = batch.padded()
     static = options.cache == "static" or options.compile is not None
     cache = None if options.cache == "none" else batch.model.new_cache(len(rows), batch.slots, static=static)
-    step = batch.logits
+    step: Callable[[Tensor, KVCache], Tensor] = batch.logits
     if options.compile is not None:
         assert cache is not None
         step, cache = compiled_step(batch, cache)

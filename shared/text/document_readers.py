@@ -35,7 +35,17 @@ class Document:
 
 
 class BadDocument(Exception):
-    """A document that cannot be read: its message names file and place."""
+    """A document that cannot be read.
+
+    Args:
+        place: File, and where in it.
+        reason: What is wrong, as the rest of a sentence that begins with the place.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place} {reason}")
+        self.place = place
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,7 @@ def _decode(data: bytes, source: Source, offset: int) -> str | BadDocument:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        return BadDocument(f"{source.name} is not UTF-8 at byte {offset + error.start:,}")
+        return BadDocument(source.name, f"is not UTF-8 at byte {offset + error.start:,}")
 
 
 def _read_plain(source: Source, reading: Reading) -> Iterator[Item]:
@@ -173,10 +183,10 @@ def _read_lines(source: Source, reading: Reading) -> Iterator[Item]:
             try:
                 row = json.loads(text.removeprefix("\ufeff"))
             except ValueError as error:
-                yield BadDocument(f"{place} is not JSON ({error})")
+                yield BadDocument(place, f"is not JSON ({error})")
                 continue
             if not isinstance(row, dict):
-                yield BadDocument(f"{place} is not a JSON object")
+                yield BadDocument(place, "is not a JSON object")
                 continue
             if not checked:  # the first row stands for all; what a later one lacks is that row's own fault
                 check_columns(list(row), reading, place)
@@ -242,16 +252,16 @@ def check_columns(names: Sequence[str], reading: Reading, where: str) -> None:
 
 def _from_row(row: Mapping[str, Any], reading: Reading, place: str, name: str) -> Item:
     if reading.text_column not in row:
-        return BadDocument(f"{place} has no {reading.text_column!r}")
+        return BadDocument(place, f"has no {reading.text_column!r}")
     text = row[reading.text_column]
     if text is None:
         return Document("", name)  # counted as blank
     if not isinstance(text, str):
-        return BadDocument(f"{place}: {reading.text_column!r} holds no text")
+        return BadDocument(place, f"holds no text in {reading.text_column!r}")
     try:
         text.encode()
     except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
-        return BadDocument(f"{place}: {reading.text_column!r} cannot be written as UTF-8")
+        return BadDocument(place, f"holds text in {reading.text_column!r} that cannot be written as UTF-8")
     own = row.get("id")
     return Document(text, str(own) if isinstance(own, str | int) and own != "" else name, read_year(row, reading))
 

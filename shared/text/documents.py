@@ -33,6 +33,7 @@ class Documents:
     Attributes:
         sources: What is read, in order.
         skipped: Reason to number of documents that the last reading left out.
+        unreadable: Place to reason of those that could not be read.
         bytes_read: Bytes of the sources that are behind the reader; a source counts when it is done.
     """
 
@@ -41,6 +42,7 @@ class Documents:
         self.reading = reading
         self.bad = bad
         self.skipped: Counter[str] = Counter()
+        self.unreadable: dict[str, str] = {}
         self.bytes_read = 0
 
     @property
@@ -50,6 +52,7 @@ class Documents:
 
     def __iter__(self) -> Iterator[Document]:
         self.skipped = Counter()
+        self.unreadable = {}
         self.bytes_read = 0
         count = 0
         for source in self.sources:
@@ -58,6 +61,7 @@ class Documents:
                     if self.bad == "stop":
                         raise UserError(f"{item}; mend it, or leave such documents out with --bad skip")
                     self.skipped["unreadable"] += 1
+                    self.unreadable[item.place] = item.reason
                 elif not item.text.strip():
                     self.skipped["blank"] += 1
                 else:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from zoo.shared.data.samples import Progress, open_pack
 from zoo.shared.text.documents import Document
 
-# When the lines were collected, in 2018, books printed by 1922 were free in the US, which is what Project Gutenberg goes
-# by: a latest year, not the year of writing. Its transcribers' prefaces are younger; the anachronism filter is for them.
+# When the lines were collected, in 2018, books printed by 1922 were free in the US, and Project Gutenberg goes by that:
+# a latest year, not the year of writing. Transcribers' prefaces are younger; the anachronism filter is for them.
 YEAR = 1922
 LINES = 200  # of a document
 # Whole stretches are held out, because neighbouring documents share their poems.

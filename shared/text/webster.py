@@ -2,8 +2,9 @@
 
 The pack ``webster-1913`` is a later dictionary made of it, in which a tag such as ``[1913 Webster]`` or
 ``[WordNet 1.5 +PJC]`` says of the text before it where that comes from. Only entries all of whose tags say 1913 are
-taken; what follows the last tag of an entry is not dated by any, so it goes. The tags go too: every model would learn
-them at once, and they would only flatter its bits per byte.
+taken; what follows the last tag of an entry is not dated by any, so it goes. Editors have slipped a few notes in under
+the old tag; those that give themselves away, by a later year, an address in the internet or an editor's initials, go
+with their entries. The tags go too: every model would learn them at once, which would only flatter its figures.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ HELD_OUT = 0.01  # of the headwords
 _FILE = "usr/share/dictd/gcide.dict.dz"
 _HEAD = re.compile(r"^(?=\S[^\n]*\\)", re.MULTILINE)  # a headword, then its pronunciation between backslashes
 _TAG = re.compile(r"\[([^\[\]]*(?:1913 Webster|Webster 1913|WordNet|PJC|RDH|Century Dict)[^\[\]]*|(?:AS|RP)\.?)\]")
+_LATER = re.compile(r"\b(?:191[4-9]|19[2-9]\d|200[1-9]|201\d|20th century|PJC|internet|https?)\b|1913 Webster")
 _OF_1913 = re.compile(r"1913 Webster|Webster 1913 Suppl\.|[\s+]")
 
 
@@ -51,13 +53,12 @@ def entries(text: str) -> Iterator[Document]:
         pieces = _TAG.split(entry)
         if len(pieces) == 1 or any(_OF_1913.sub("", tag) for tag in pieces[1::2]):
             continue
+        text = "".join(piece.rstrip() for piece in pieces[:-1:2]).strip() + "\n"
+        if _LATER.search(text):
+            continue
         word = entry[: entry.index("\\")].strip()
         seen[word] += 1
-        yield Document(
-            "".join(piece.rstrip() for piece in pieces[:-1:2]).strip() + "\n",
-            word if seen[word] == 1 else f"{word}/{seen[word]}",
-            YEAR,
-        )
+        yield Document(text, word if seen[word] == 1 else f"{word}/{seen[word]}", YEAR)
 
 
 def split(*, progress: Progress = lambda line: None) -> tuple[list[Document], list[Document]]:

@@ -107,6 +107,7 @@ def test_accumulation_is_exact_though_items_have_different_numbers_of_answers(tm
 def test_the_settings_of_the_ablations_can_be_compared_in_one_run(pretrained: Path, tmp_path: Path) -> None:
     compare = '{"no auxiliary LM": {"task": {"lm_weight": 0}}, "one block": {"task": {"copied_blocks": 1}}}'
     words = ["--weights", str(pretrained / "weights"), "--compare", compare, "--trainer.max_steps", "2"]
+    words += ["--trainer.log_every_n_steps", "1"]
     assert finetune(tmp_path / "run", *words) == 0
     folder = tmp_path / "run" / "compare"
     assert (folder / "one block" / "metrics.json").is_file()

@@ -66,7 +66,7 @@ def test_greedy_tokens_are_equal_for_200_tokens(pair: tuple[Any, Any], penalty: 
     theirs, ours = pair
     expected = [their_tokens(theirs, p, max_new_tokens=200, repetition_penalty=penalty)[0] for p in PROMPTS]
     assert all(len(row) == 200 for row in expected)
-    assert len({token for row in expected for token in row}) > (5 if penalty == 1.0 else 50)  # free, it repeats itself
+    assert len({token for row in expected for token in row}) > (3 if penalty == 1.0 else 10)  # free, it repeats itself
     for how in ({"batch_size": 1}, {}, {"cache": "static"}):
         found = our_tokens(ours, PROMPTS, max_new_tokens=200, repetition_penalty=penalty, **how)
         assert [one.tokens for one in found] == expected, how

@@ -324,6 +324,8 @@ def test_the_other_files(tmp_path: Path) -> None:
     assert read_items(written(tmp_path, "m", rows)) == [
         Item(prompt="Is it?", answers=(" True",), choices=(" False", " True"))
     ]
+    (item,) = read_items(written(tmp_path, "b", '{"context": "Is it?", "answer": false}\n'))
+    assert item == Item(prompt="Is it?", answers=(" False",), choices=(" False", " True"))
 
 
 @pytest.mark.parametrize(
@@ -347,6 +349,7 @@ def test_the_other_files(tmp_path: Path) -> None:
         (read_pairs, "only one side\n", "source, one tab and target"),
         (read_articles, '{"article": "", "highlights": "x"}\n', "no article"),
         (read_items, '{"context": "a", "choices": ["x"], "answer": 1}\n', "none of the choices"),
+        (read_items, '{"context": "a", "answer": 1}\n', "'choices' missing"),
     ],
 )  # fmt: skip
 def test_another_format_is_told_in_one_line(read: Any, content: str, says: str, tmp_path: Path) -> None:

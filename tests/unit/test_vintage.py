@@ -1,0 +1,415 @@
+"""Dated corpora, surprise by year, knowledge questions and code in context, each against something written elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+import json
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import zoo
+from zoo.gpt import code_in_context as code
+from zoo.gpt import knowledge, sources, vintage
+from zoo.gpt.code_runner import run_program
+from zoo.gpt.configs import GptConfig
+from zoo.gpt.data import GptDataModule
+from zoo.gpt.exam import Exam
+from zoo.shared.errors import UserError
+from zoo.shared.text import python_docs, verse, webster
+from zoo.shared.text.bpe_training import train_byte_level_bpe
+from zoo.shared.text.documents import Document, write_documents
+
+DICTIONARY = r"""
+00-database-info
+   a header about a dictionary of 1913
+
+Lamp \Lamp\ (l[a^]mp), n. [F. lampe. See {Light}.]
+   1. A vessel that gives light.
+      [1913 Webster]
+
+   2. A thing that shines.
+      [1913 Webster]
+
+   A paragraph without a tag behind it.
+
+Lamp \Lamp\, v. i.
+   To shine. [Poetic] --Spenser.
+   [Webster 1913 Suppl. 1913 Webster]
+
+Laser \La"ser\, n.
+   A source of coherent light.
+   [PJC]
+
+Late \Late\, a.
+   Coming after the time.
+   [1913 Webster]
+
+   2. Deceased, of a person.
+      [1913 Webster +PJC]
+
+Lathe \Lathe\, n.
+   A machine. Note: in 1998 they are run by numbers.
+   [1913 Webster]
+"""
+
+
+def test_only_entries_whose_tags_all_say_1913_are_taken() -> None:
+    found = list(webster.entries(DICTIONARY))
+    assert [(entry.id, entry.year) for entry in found] == [("Lamp", 1913), ("Lamp/2", 1913)]
+    assert found[0].text.endswith("A thing that shines.\n")
+    assert "[F. lampe. See {Light}.]" in found[0].text
+    assert "Webster" not in found[0].text + found[1].text
+
+
+@pytest.mark.slow
+def test_the_real_dictionary() -> None:
+    train, held_out = webster.split()
+    entries = {entry.id: entry for entry in [*train, *held_out]}
+    assert len(entries) == len(train) + len(held_out) > 100_000
+    assert "An instrument for reproducing sounds" in entries["Telephone"].text
+    assert "Telephone exchange" not in entries  # its tag says +PJC
+    whole = "".join(entry.text for entry in entries.values())
+    assert "WordNet" not in whole
+    assert "1913 Webster" not in whole
+    assert {one.id.partition("/")[0] for one in train}.isdisjoint(one.id.partition("/")[0] for one in held_out)
+
+
+class _Trap:
+    def __reduce__(self):
+        return (Path.touch, (Path("trapped"),))
+
+
+def test_verse_is_read_without_unpickling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = [_Trap(), "pandas", "<", "A first line", "Smith &amp; Co", "iambic pentameter", "null", "a later column"]
+    assert list(verse.lines(pickle.dumps(table, protocol=4))) == ["A first line", "Smith & Co"]
+    assert not Path("trapped").exists()
+
+
+@pytest.mark.slow
+def test_the_real_verse() -> None:
+    train, held_out = verse.split()
+    lines = [line for one in [*train, *held_out] for line in one.text.splitlines()]
+    assert 3_080_000 < len(lines) < 3_086_000
+    assert 0.005 < len(held_out) / len(train) < 0.02
+    assert not any("pandas" in line or line == "null" for line in lines)
+
+
+@pytest.mark.parametrize("name", ["textwrap", "fractions", "argparse"])
+def test_docstrings_are_those_that_python_shows(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__file__ is not None
+    text = python_docs.module_text(Path(module.__file__))
+    shown = [inspect.cleandoc(module.__doc__ or "")]
+    for thing in vars(module).values():
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            own = [thing, *vars(thing).values()] if inspect.isclass(thing) else [thing]
+            shown += [
+                inspect.cleandoc(one.__doc__)
+                for one in own
+                if getattr(one, "__module__", None) == name and isinstance(one.__doc__, str)
+            ]
+    found = " ".join(text.split())
+    assert len(shown) > 1
+    assert all(" ".join(one.split()) in found for one in shown)
+
+
+def test_help_topics_are_those_of_pydoc() -> None:
+    from pydoc_data.topics import topics
+
+    path = inspect.getsourcefile(importlib.import_module("pydoc_data.topics"))
+    assert path is not None
+    assert dict(python_docs.topics(Path(path))) == topics
+
+
+def test_sources_are_joined_and_misspellings_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sources.SOURCES, "other", (f"{__name__}:_other", "other texts"))
+    train, held_out = sources.named("sentences+other")
+    assert (len(train), len(held_out)) == (217, 25)
+    assert sources.parts_of("sentences+other") == ["sentences", "other"]
+    assert sources.parts_of("folder/a+b.txt") == []
+    assert sources.in_words("sentences+other") == "generated sentences and other texts"
+    with pytest.raises(UserError, match="did you mean webster-1913"):
+        sources.named("webster1913")
+    with pytest.raises(UserError, match="twice"):
+        sources.named("sentences+sentences")
+
+
+def _other() -> sources.Split:
+    return [Document("one", "1")], [Document("two", "2")]
+
+
+def test_equal_shares_are_equal_in_bytes() -> None:
+    parts = [[Document("a" * 10, str(i)) for i in range(1000)], [Document("b" * 100, str(i)) for i in range(20)]]
+    texts = sources.equal_shares(parts)
+    assert sum(map(len, texts[:-20])) == sum(map(len, texts[-20:])) == 2000
+
+
+def test_nothing_late_or_undated_reaches_a_batch(tmp_path: Path) -> None:
+    early = [Document(f"old lamp number {i} shines quietly. " * 4, f"e{i}", 1800 + i) for i in range(120)]
+    late = [Document(f"rocket zx{i} qj flies. " * 4, f"l{i}", 1931 + i % 60) for i in range(120)]
+    undated = [Document(f"wug vk{i} wug. " * 4, f"u{i}") for i in range(120)]
+    mixed = [one for three in zip(early, late, undated, strict=True) for one in three]
+    write_documents(tmp_path / "texts.jsonl", mixed)
+    config = GptConfig(vocab_size=300, context=16, width=8, depth=1, heads=1, tokenizer="bpe")
+    module = GptDataModule(
+        config, source=str(tmp_path / "texts.jsonl"), year_column="year", cutoff=1930, held_out=0.2, batch_size=4
+    )
+    train, held_out = module.open()
+    assert held_out is not None
+    generator = np.random.default_rng(0)
+    read = ""
+    for reader in (train, held_out):
+        read += "".join(module.preprocessor.decode(reader.read(i, generator)["tokens"]) for i in range(len(reader)))
+    assert "lamp" in read
+    assert not any(word in read for word in ("rocket", "qj", "wug", "vk"))
+    kept = sum(len(tokens.documents) for tokens in (train.tokens, held_out.tokens))
+    assert kept == len(early)
+    years = np.concatenate([train.tokens.documents["year"], held_out.tokens.documents["year"]])
+    assert sorted(years.tolist()) == [1800 + i for i in range(120)]
+    with pytest.raises(UserError, match=r"no document has a known year in \.\.\. to 1500"):
+        GptDataModule(config, source=str(tmp_path / "texts.jsonl"), year_column="year", cutoff=1500).open()
+
+
+@pytest.fixture(scope="module")
+def exam() -> Exam:
+    tokenizer = train_byte_level_bpe([one.text for one in vintage.events()], 400)
+    torch.manual_seed(0)
+    config = GptConfig(vocab_size=400, context=96, width=32, depth=2, heads=2, layout="talkie", tokenizer="bpe")
+    model = zoo.create_model("gpt-debug", **{name: getattr(config, name) for name in config.__dataclass_fields__})
+    with torch.no_grad():  # Talkie's output matrix begins at zero, so that every token would be as likely
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return Exam(model=model.eval(), tokenizer=tokenizer)
+
+
+def test_bits_are_those_of_the_logits(exam: Exam) -> None:
+    documents = vintage.events()[::40]
+    scores = vintage.score_dated(exam, documents)
+    for place, one in enumerate(documents):
+        row = torch.tensor([[exam.tokenizer.end_of_text, *exam.tokenizer.encode(one.text)]])
+        with torch.no_grad():
+            logs = exam.model(row[:, :-1]).double().log_softmax(-1)[0]
+        bits = -sum(float(logs[i, token]) for i, token in enumerate(row[0, 1:])) / math.log(2)
+        assert scores.bits[place] == pytest.approx(bits, rel=1e-4)
+        assert scores.rates[place] == pytest.approx(bits / len(one.text.encode()), rel=1e-4)
+    assert scores.years.tolist() == [one.year for one in documents]
+
+
+def test_periods_have_the_usual_mean_and_error() -> None:
+    years = np.array([1901, 1903, 1909, 1911, 1925])
+    values = np.array([1.0, 2.0, 4.0, 3.0, 5.0])
+    first, second, third = vintage.by_period(years, values, width=10)
+    assert (first.name, second.name, third.name) == ("1900-1909", "1910-1919", "1920-1929")
+    assert first.value == pytest.approx(values[:3].mean())
+    assert first.error == pytest.approx(stats.sem(values[:3]))
+    assert second.error is None
+    bits, size = np.array([10.0, 80.0, 30.0]), np.array([5, 40, 10])
+    (whole,) = vintage.by_period(np.array([1900] * 3), bits / size, width=1, weights=size)
+    assert whole.name == "1900"
+    assert whole.value == pytest.approx(120 / 55)
+
+
+def test_the_rise_and_its_interval_are_scipys() -> None:
+    draw = np.random.default_rng(4)
+    years = np.repeat(np.arange(1900, 1960), 3)
+    values = draw.normal(2, 0.3, size=len(years)) + 0.2 * (years > 1930)
+    rise = vintage.rise_after(years, values, 1930)
+    sides = (values[years > 1930], values[years <= 1930])
+    theirs = stats.bootstrap(
+        sides, lambda a, b, axis: a.mean(axis) - b.mean(axis), method="percentile", n_resamples=10_000, rng=draw
+    ).confidence_interval
+    assert rise.value == pytest.approx(sides[0].mean() - sides[1].mean())
+    assert rise.items == (93, 87)
+    assert (rise.low, rise.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
+    value, low, high = vintage.mean_interval(values)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", rng=draw).confidence_interval
+    assert value == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
+    for cutoff, side in ((1899, "before"), (1959, "after")):
+        with pytest.raises(UserError, match=f"lies {side} every text"):
+            vintage.rise_after(years, values, cutoff)
+
+
+def test_events_and_their_files(tmp_path: Path, exam: Exam) -> None:
+    found = vintage.events()
+    years = [one.year for one in found]
+    assert len(found) >= 120
+    assert years == sorted(years, key=int)
+    assert {year // 10 * 10 for year in years if year} == set(range(1850, 2021, 10))
+    assert all(one.text.endswith(".") and len(one.text) < 100 for one in found)
+    tabs, lines = tmp_path / "events.tsv", tmp_path / "events.jsonl"
+    tabs.write_text("# a remark\n1900\tA.\n\n1950\tB and C.\n", encoding="utf-8")
+    lines.write_text('{"year": 1900, "text": "A."}\n{"year": "1950", "text": "B and C."}\n', encoding="utf-8")
+    for path in (tabs, lines):
+        assert [(one.year, one.text) for one in vintage.read_events(path)] == [(1900, "A."), (1950, "B and C.")]
+    lines.write_text('{"text": "A."}\n', encoding="utf-8")
+    tabs.write_text("A text without a year\n", encoding="utf-8")
+    for path in (tabs, lines):
+        with pytest.raises(UserError, match="line 1: no year"):
+            vintage.read_events(path)
+    result = vintage.surprise(exam)
+    assert [figure.name for figure in result.figures][:2] == ["1850-1859", "1860-1869"]
+    assert sum(figure.items for figure in result.figures) == len(found)
+
+
+def test_years_of_a_corpus(tmp_path: Path, exam: Exam) -> None:
+    path = tmp_path / "dated.jsonl"
+    write_documents(path, [Document(f"text number {i} of a year", str(i), 1920 + i % 3) for i in range(9)])
+    figures = vintage.bits_by_year(Exam(model=exam.model, tokenizer=exam.tokenizer, data=path)).figures
+    assert [(one.name, one.items) for one in figures] == [("1920", 3), ("1921", 3), ("1922", 3)]
+    write_documents(path, [Document("no year", "1")])
+    with pytest.raises(UserError, match="no document has a year in 'year'"):
+        vintage.read_dated(path)
+
+
+def test_anachronisms_are_later_answers_or_later_words() -> None:
+    def ask(text: str, year: int) -> knowledge.Question:
+        return knowledge.Question(text=text, choices=("yes", "no"), answer=0, year=year)
+
+    asked = [ask("Is bread baked?", 1500), ask("Is it?", 1950), ask("Does television work?", 1500)]
+    assert knowledge.anachronistic(asked, 1900).tolist() == [False, True, True]
+    assert knowledge.anachronistic(asked, 1930).tolist() == [False, True, False]
+    assert knowledge.anachronistic(asked, 1930, terms={"bread": 1990}).tolist() == [True, True, False]
+
+
+def test_knowledge_counts_what_a_model_prefers(exam: Exam, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = knowledge.built_in()
+    assert len(questions) >= 60
+    assert all(len(set(one.choices)) == 4 for one in questions)
+    places = np.bincount([one.answer for one in questions])
+    assert places.min() >= len(questions) // 4  # always the same place is no better than chance
+    result = knowledge.knowledge(Exam(model=exam.model, tokenizer=exam.tokenizer, shots=0), cutoff=1930)
+    everything, early = result.figures
+    assert everything.chance == early.chance == 0.25
+    assert (everything.items, early.items) == (len(questions), sum(one.year <= 1930 for one in questions))
+
+    def scholar(exam: Exam, contexts: list[str], choices: list[tuple[str, ...]], rule: str) -> object:
+        from zoo.gpt.choices import Chosen
+
+        known = [one.answer if one.year <= 1930 else (one.answer + 1) % 4 for one in questions]
+        return Chosen(best=np.array(known), scores=[], truncated=0)
+
+    monkeypatch.setattr(knowledge, "choose", scholar)
+    everything, early = knowledge.knowledge(Exam(model=exam.model, tokenizer=exam.tokenizer, shots=0)).figures
+    assert early.value == 1
+    assert everything.value == early.items / everything.items
+    with pytest.raises(UserError, match="cutoff 1400 lies before every question"):
+        knowledge.knowledge(exam, cutoff=1400)
+
+
+def test_wilsons_interval_is_scipys() -> None:
+    for right, count in ((0, 5), (3, 5), (50, 64), (64, 64)):
+        theirs = stats.binomtest(right, count).proportion_ci(method="wilson")
+        assert knowledge.wilson(right, count) == pytest.approx((theirs.low, theirs.high), abs=1e-4)
+
+
+def test_question_files(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    row = {"question": "Which?", "choices": ["a", "b"], "answer": "b", "year": 1900}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (found,) = knowledge.read_questions(path)
+    assert (found.answer, found.year, found.as_item().choices) == (1, 1900, (" a", " b"))
+    for change, message in (({"answer": "c"}, "none of the choices"), ({"year": "x"}, "no number")):
+        path.write_text(json.dumps(row | change) + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            knowledge.read_questions(path)
+    path.write_text(json.dumps({key: row[key] for key in ("question", "choices", "answer")}), encoding="utf-8")
+    with pytest.raises(UserError, match="'year' missing"):
+        knowledge.read_questions(path)
+
+
+def test_pass_at_k_is_the_share_of_draws_with_a_pass() -> None:
+    for samples, passed in itertools.product(range(1, 7), range(7)):
+        for k in range(1, samples + 1):
+            if passed <= samples:
+                draws = list(itertools.combinations(range(samples), k))
+                share = sum(any(place < passed for place in draw) for draw in draws) / len(draws)
+                assert code.pass_at_k(samples, passed, k) == pytest.approx(share)
+    with pytest.raises(ValueError, match="no meaning"):
+        code.pass_at_k(3, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("program", "outcome"),
+    [
+        ("assert 1 + 1 == 2", "passed"),
+        ("assert 1 + 1 == 3", "wrong"),
+        ("def f(:", "syntax error"),
+        ("while True: pass", "timeout"),
+        ("import time; time.sleep(60)", "timeout"),
+        ("text = 'x' * (1 << 31)", "out of memory"),
+        ("import os; os._exit(0)", "ended"),
+        ("import sys; sys.exit(0)", "error"),
+        ("print('passed'); raise ValueError", "error"),
+        ("open('big', 'w').write('x' * (1 << 21))", "error"),
+        ("import numpy", "error"),
+        ("import os; assert os.listdir() == [] and 'HOME' not in os.environ", "passed"),
+    ],
+)
+def test_programs_end_within_their_limits(program: str, outcome: str) -> None:
+    assert run_program(program, seconds=1.0 if outcome == "timeout" else 10.0) == outcome
+
+
+def test_a_program_leaves_nothing_behind(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    source = f"import os, time\nif os.fork() == 0:\n    time.sleep(2)\n    open({str(mark)!r}, 'w')\n"
+    assert run_program(source) == "passed"
+    import time
+
+    time.sleep(2.3)
+    assert not mark.exists()
+
+
+def test_built_in_functions_pass_their_own_tests_and_no_guess_does() -> None:
+    problems = code.built_in()
+    assert len(problems) >= 20
+    bodies = [one.as_item().answers[0] for one in problems]
+    programs = [one.program(body) for one, body in zip(problems, bodies, strict=True)]
+    assert set(code.run_all(programs, seconds=20)) == {"passed"}
+    empty = [one.program("\n    pass\n") for one in problems]
+    assert "passed" not in code.run_all(empty, seconds=20)
+
+
+def test_code_in_context_counts_what_passes(
+    exam: Exam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "eval.jsonl"
+    task = {
+        "task_id": "T/0", "prompt": "def first(x):\n    \"\"\"Return x.\"\"\"\n", "entry_point": "first",
+        "canonical_solution": "    return x\n", "test": "def check(candidate):\n    assert candidate(3) == 3\n",
+    }  # fmt: skip
+    other = {**task, "task_id": "T/1", "prompt": "def second(x):\n    \"\"\"x + 1.\"\"\"\n", "entry_point": "second",
+             "canonical_solution": "    return x + 1\n",
+             "test": "def check(candidate):\n    assert candidate(3) == 4\n"}  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, (task, other))), encoding="utf-8")
+    asked = Exam(model=exam.model, tokenizer=exam.tokenizer, data=path, shots=0)
+    with pytest.raises(UserError, match="--execute"):
+        code.code_in_context(asked, execute=False)
+    with pytest.raises(UserError, match="temperature"):
+        code.code_in_context(asked, execute=True, samples=2, temperature=0)
+    untrained = code.code_in_context(asked, execute=True, samples=2)
+    assert [figure.name for figure in untrained.figures] == ["pass@1"]
+    assert untrained.figures[0].value == 0
+    assert untrained.figures[0].chance == 0.5  # giving x back passes the first
+    assert sum(untrained.notes["outcomes"].values()) == 4
+
+    def scholar(exam: Exam, prompts: list[list[int]], **how: object) -> tuple[list[str], np.ndarray]:
+        texts = [exam.tokenizer.decode(prompt) for prompt in prompts]
+        good = ["\n    return x" if "first" in text else "\n    return x + 1" for text in texts]
+        return [body if place % 10 < 3 else "\n    return" for place, body in enumerate(good)], np.zeros(len(texts))
+
+    monkeypatch.setattr(code, "complete", scholar)
+    result = code.code_in_context(asked, execute=True, samples=10)
+    values = {figure.name: figure.value for figure in result.figures}
+    assert values == {"pass@1": pytest.approx(0.3), "pass@10": 1.0}
+    assert result.notes["solved"] == ["T/0", "T/1"]
+    assert result.notes["outcomes"] == {"passed": 6, "wrong": 14}
