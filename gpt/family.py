@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.gpt.configs import VARIANTS, GptConfig
-from zoo.registry import FamilySpec, Verb
+from zoo.registry import FamilySpec, Objective, Verb
 from zoo.shared.watch import Watch
 from zoo.verify.cases import VerifyCases
 
@@ -65,6 +65,19 @@ FAMILY = FamilySpec(
     verbs={
         "generate": Verb(target="zoo.gpt.commands:generate", help="continue texts", shared=True),
         "chat": Verb(target="zoo.gpt.chat:chat", help="talk with a chat model"),
+        "ablate": Verb(
+            target="zoo.gpt.ablation_commands:ablate",
+            help="what pre-training brings: fine-tune without it, and with parts of it",
+            shared=True,
+        ),
+    },
+    objectives={
+        "finetune": Objective(
+            task="zoo.gpt.finetune_task:FinetuneTask",
+            datamodule="zoo.gpt.finetune_data:FinetuneDataModule",
+            audit="zoo.gpt.finetune_audit:audit",
+            report="zoo.gpt.finetune_report:report",
+        ),
     },
     data_verbs={
         "prepare": Verb(target="zoo.gpt.data_commands:prepare", help="encode texts into token files", shared=True),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zoo.gpt.tokenizer import GptTokenizer
+from zoo.gpt.tokenizer import GptTokenizer, read_tokenizer
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json, write_json
 from zoo.shared.text.base import TextTokenizer
@@ -127,6 +127,11 @@ def pad(rows: Sequence[Ids], *, count: int, length: int, fill: int) -> tuple[np.
     return padded, lengths
 
 
+def is_fine_tuned(folder: str | Path) -> bool:
+    """Whether a folder says what the outputs of a head mean."""
+    return (Path(folder) / SETTINGS_FILE).is_file()
+
+
 class FinetuneTokenizer(GptTokenizer):
     """What is saved with a fine-tuned model: its tokenizer, and what its head's outputs mean.
 
@@ -159,11 +164,10 @@ class FinetuneTokenizer(GptTokenizer):
         Raises:
             UserError: They are not fine-tuned, or a file is damaged.
         """
-        path = None if folder is None else Path(folder) / SETTINGS_FILE
-        if path is None or not path.is_file():
+        if folder is None or not is_fine_tuned(folder):
             raise UserError(f"{folder} holds no fine-tuned model; train one with `zoo train gpt --recipe finetune`")
+        path = Path(folder) / SETTINGS_FILE
         settings = read_json(path)
         if not isinstance(settings, dict) or settings.get("kind") not in KINDS or "labels" not in settings:
             raise UserError(f"{path} is damaged: it needs kind and labels; copy it again")
-        tokenizer = GptTokenizer.load(folder, config).tokenizer
-        return cls(tokenizer, kind=settings["kind"], labels=settings["labels"])
+        return cls(read_tokenizer(folder, config), kind=settings["kind"], labels=settings["labels"])

@@ -45,7 +45,6 @@ def scale(words: list[str]) -> int:
 
     from zoo.registry import resolve
 
-    resolve("zoo.cli.train:quieten")()
     from zoo.gpt.scaling import read_settings
     from zoo.shared.files import check_writable
 
@@ -53,8 +52,10 @@ def scale(words: list[str]) -> int:
         raise UserError(f"{out} holds a grid already; go on with --resume, or choose another --out")
     settings = read_settings(out) if args.resume else choose(chosen, rest, smoke=args.smoke)
     check_writable(out)
+    train = resolve("zoo.training:train")
+    resolve("zoo.cli.train:quieten")()
     try:
-        summary = work(settings, out, resolve("zoo.training:train"))
+        summary = work(settings, out, train)
     except KeyboardInterrupt:
         say(f"the grid goes on with `zoo scale gpt --resume --out {out}`")
         raise
@@ -133,10 +134,15 @@ def work(settings: GridSettings, out: Path, train: Any) -> dict[str, Any]:
         "hardware": records[-1]["hardware"],
     }
     write_json(out / "fits.json", summary)
-    summary["pictures"] = [
-        str(path) for path in draw_all(records, fits, prediction, settings.context, out / "pictures")
-    ]
-    return summary
+    pictures = draw_all(records, fits, prediction, settings.context, out / "pictures")
+    return {**summary, "pictures": [str(path) for path in pictures]}
+
+
+def number(value: float) -> str:
+    """A constant as text; one that the runs leave open is out of all bounds."""
+    if value > 1e60:
+        return "no bound"
+    return "0" if value < 1e-12 else f"{value:.3g}"
 
 
 def show(summary: dict[str, Any], out: Path) -> None:
@@ -149,7 +155,8 @@ def show(summary: dict[str, Any], out: Path) -> None:
         table.add_column(name, justify="right" if name in ("R²", "points") else "left")
     for name, fit in summary["fits"].items():
         lines = [
-            f"{c} {e['value']:.3g} [dim]({e['low']:.3g} to {e['high']:.3g})[/]" for c, e in fit["constants"].items()
+            f"{constant} {number(each['value'])} [dim]({number(each['low'])} to {number(each['high'])})[/]"
+            for constant, each in fit["constants"].items()
         ]
         table.add_row(f"{name}\n[dim]{fit['formula']}[/]".replace("[(", "\\[("), "\n".join(lines),
                       f"{fit['r2']:.3f}", str(fit["points"]))  # fmt: skip

@@ -174,8 +174,7 @@ def foretell(plan: Plan, tokens: int, fits: dict[str, Fit], path: Path) -> dict[
         "run": plan.name,
         "size": plan.size,
         "tokens": tokens,
-        "times_the_largest_fitted_size": plan.size
-        / max(fit.range["N"][1] for fit in fits.values() if "N" in fit.range),
+        "times_the_largest_fitted_size": plan.size / max(fits[name].range["N"][1] for name in said),
         "interval": 0.95,
         "predictions": said,
     }

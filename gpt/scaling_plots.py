@@ -187,9 +187,7 @@ def _batches(records: Sequence[Record], fits: dict[str, Fit], context: int, path
             if record["noise_scale_tokens"]:
                 at, noise = np.array(record["noise_scale_tokens"]).T
                 loss = np.interp(np.log(at), np.log(steps), losses, left=np.nan)
-                critical.plot(
-                    loss, noise, "-", color=colour, lw=0.9, alpha=0.7, label=f"noise scale, B = {_count(batch)}"
-                )
+                critical.plot(loss, noise, "-", color=colour, lw=0.9, label=f"noise scale, B = {_count(batch)}")
         for colour, (loss, fit) in zip(_colours(len(trades)), trades, strict=True):
             points = [
                 (steps, batch * steps)

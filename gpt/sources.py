@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from zoo.registry import resolve
 from zoo.shared.errors import UserError
@@ -22,6 +24,8 @@ SOURCES: dict[str, tuple[str, str]] = {
     "sentences": ("zoo.gpt.sources:generated", "generated sentences"),
 }
 
+_NAMES = re.compile(r"[\w-]+(\+[\w-]+)*")
+
 
 def generated() -> Split:
     """Generated sentences, for tests."""
@@ -29,10 +33,9 @@ def generated() -> Split:
     return found[:-24], found[-24:]
 
 
-def parts_of(source: str) -> list[str]:
-    """Names in a mixture such as ``webster-1913+verse``; empty where a part is no named corpus, as in a path."""
-    names = source.split("+")
-    return names if all(name in SOURCES for name in names) else []
+def is_named(source: str) -> bool:
+    """Whether a source is written as names are, and no file is called so."""
+    return _NAMES.fullmatch(source) is not None and not Path(source).exists()
 
 
 def named(source: str) -> Split:
@@ -48,7 +51,7 @@ def named(source: str) -> Split:
     if unknown := [name for name in names if name not in SOURCES]:
         close = difflib.get_close_matches(unknown[0], SOURCES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(SOURCES)}, and files"
-        raise UserError(f"unknown source {unknown[0]!r}; {hint}")
+        raise UserError(f"no such file and no such source: {unknown[0]}; {hint}")
     if len(set(names)) < len(names):
         raise UserError(f"{source} names a source twice; name it once")
     found = [resolve(SOURCES[name][0])() for name in names]
@@ -58,8 +61,8 @@ def named(source: str) -> Split:
 
 def in_words(source: str) -> str | None:
     """A named source for people; None where it is none."""
-    names = parts_of(source)
-    return " and ".join(SOURCES[name][1] for name in names) if names else None
+    names = source.split("+")
+    return " and ".join(SOURCES[name][1] for name in names) if all(name in SOURCES for name in names) else None
 
 
 def equal_shares(parts: Sequence[Sequence[Document]]) -> list[str]:

@@ -104,7 +104,7 @@ class GptTokenizer:
 
     @classmethod
     def load(cls, folder: str | Path | None, config: GptConfig) -> GptTokenizer:
-        """Read the tokenizer that lies beside weights, whoever wrote it.
+        """Read the tokenizer that lies beside weights, whoever wrote it, and what belongs to a head.
 
         Args:
             folder: A folder of ours, of ``transformers`` or of OpenAI. None: there is none, just a file.
@@ -113,15 +113,29 @@ class GptTokenizer:
         Raises:
             UserError: A file is damaged, or the tokenizer is not the model's.
         """
-        if folder is None or not has_tokenizer(folder):
-            return cls.for_model(config)
-        tokenizer = load_tokenizer(folder)
-        if isinstance(tokenizer, EndOfWordTokenizer) != (config.tokenizer == "gpt1"):
-            raise UserError(f"{folder} holds the tokenizer {tokenizer.name}, but the model reads {config.tokenizer}'s")
-        if config.tokenizer == "talkie-chat" and isinstance(tokenizer, ByteLevelTokenizer):
-            bare = set(tokenizer.specials) == {END_OF_TEXT}  # vocab.txt alone does not tell whose it is
-            tokenizer = talkie_chat(tokenizer) if bare else tokenizer
-        return cls(_fitting(tokenizer, config))
+        if config.classes and folder is not None:
+            from zoo.gpt.inputs import FinetuneTokenizer, is_fine_tuned  # deferred: it builds on this module
+
+            if is_fine_tuned(folder):
+                return FinetuneTokenizer.load(folder, config)
+        return cls(read_tokenizer(folder, config))
+
+
+def read_tokenizer(folder: str | Path | None, config: GptConfig) -> TextTokenizer:
+    """The tokenizer in a folder; the model's standard one where there is none.
+
+    Raises:
+        UserError: A file is damaged, or the tokenizer is not the model's.
+    """
+    if folder is None or not has_tokenizer(folder):
+        return GptTokenizer.for_model(config).tokenizer
+    tokenizer = load_tokenizer(folder)
+    if isinstance(tokenizer, EndOfWordTokenizer) != (config.tokenizer == "gpt1"):
+        raise UserError(f"{folder} holds the tokenizer {tokenizer.name}, but the model reads {config.tokenizer}'s")
+    if config.tokenizer == "talkie-chat" and isinstance(tokenizer, ByteLevelTokenizer):
+        bare = set(tokenizer.specials) == {END_OF_TEXT}  # vocab.txt alone does not tell whose it is
+        tokenizer = talkie_chat(tokenizer) if bare else tokenizer
+    return _fitting(tokenizer, config)
 
 
 def _fitting(tokenizer: TextTokenizer, config: GptConfig) -> TextTokenizer:

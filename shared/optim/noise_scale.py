@@ -206,7 +206,7 @@ def half_gradients(trainer: Trainer, pl_module: LightningModule, batch: Any, hal
                 loss = pl_module.training_step(_rows(batch, rows, size), 0)
             loss = loss["loss"] if isinstance(loss, dict) else loss
             scale = _loss_scale(trainer)
-            # Either its share of the mean over all `size` samples, of which an odd one is left out, or a mean of its own.
+            # Its share of the mean over all `size` samples, of which an odd one is left out, or a mean of its own.
             loss = loss * size / (2 * half) if _is_share_of_mean(batch) else loss / 2
             gradients = torch.autograd.grad(loss * scale, parameters, allow_unused=True)
             found.append(

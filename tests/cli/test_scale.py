@@ -104,7 +104,7 @@ def test_an_interrupted_grid_goes_on_and_keeps_its_prediction(
         (("--data.source", "nowhere"), "nowhere"),
         (("--resume",), "needs --out"),
         (("--resume", "--out", "empty"), "holds no grid"),
-        (("--resume", "--out", "empty", "--sizes", "4"), "its own settings"),
+        (("--resume", "--out", "empty", "--sizes", "4"), "give it --out DIR alone"),
     ],
 )
 def test_mistakes(words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ TEXTS = [
 @dataclasses.dataclass
 class Config:
     """What the tokenizer asks of a model's config."""
+    classes: int = 0
 
     tokenizer: str
     vocab_size: int

@@ -134,8 +134,11 @@ def test_sources_are_joined_and_misspellings_are_told(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sources.SOURCES, "other", (f"{__name__}:_other", "other texts"))
     train, held_out = sources.named("sentences+other")
     assert (len(train), len(held_out)) == (217, 25)
-    assert sources.parts_of("sentences+other") == ["sentences", "other"]
-    assert sources.parts_of("folder/a+b.txt") == []
+    monkeypatch.chdir(tmp_path)
+    assert sources.is_named("sentences+other")
+    assert not sources.is_named("folder/a+b.txt")
+    Path("texts").mkdir()
+    assert not sources.is_named("texts")
     assert sources.in_words("sentences+other") == "generated sentences and other texts"
     with pytest.raises(UserError, match="did you mean webster-1913"):
         sources.named("webster1913")
@@ -379,9 +382,7 @@ def test_built_in_functions_pass_their_own_tests_and_no_guess_does() -> None:
     assert "passed" not in code.run_all(empty, seconds=20)
 
 
-def test_code_in_context_counts_what_passes(
-    exam: Exam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_in_context_counts_what_passes(exam: Exam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "eval.jsonl"
     task = {
         "task_id": "T/0", "prompt": "def first(x):\n    \"\"\"Return x.\"\"\"\n", "entry_point": "first",
