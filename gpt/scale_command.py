@@ -43,9 +43,8 @@ def scale(words: list[str]) -> int:
         raise UserError("--resume needs --out DIR, the folder of the grid to go on with")
     out = Path(args.out or Path("runs") / "scaling" / datetime.now().strftime("%Y-%m-%d-%H%M%S")).expanduser()
 
-    from zoo.registry import resolve
-
     from zoo.gpt.scaling import read_settings
+    from zoo.registry import resolve
     from zoo.shared.files import check_writable
 
     if not args.resume and (out / "grid.json").exists():

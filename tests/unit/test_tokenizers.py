@@ -30,10 +30,10 @@ TEXTS = [
 @dataclasses.dataclass
 class Config:
     """What the tokenizer asks of a model's config."""
-    classes: int = 0
 
     tokenizer: str
     vocab_size: int
+    classes: int = 0
 
 
 @pytest.fixture(scope="module")
