@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from zoo.clip.commands import Parser, give
+from zoo.shared.command_line import Parser, give
 from zoo.shared.files import check_writable, write_json
 
 

@@ -100,8 +100,12 @@ FAMILY = FamilySpec(
         varied={
             "model": {"dropout": 0.1},
             "data": {"workers": 2},
-            "trainer": {"limit_train_batches": 8, "limit_val_batches": 1, "val_check_interval": 4,
-                        "accumulate_grad_batches": 2},
+            "trainer": {
+                "limit_train_batches": 8,
+                "limit_val_batches": 1,
+                "val_check_interval": 4,
+                "accumulate_grad_batches": 2,
+            },
             "ema": 0.9,
         },
         tensor_parallel=True,

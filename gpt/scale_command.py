@@ -77,7 +77,8 @@ def choose(chosen: dict[str, int], rest: list[str], *, smoke: bool) -> GridSetti
     if strange or (rest and not rest[0].startswith("--data.")):
         raise UserError(f"unknown option {(strange or rest)[0]}; `zoo scale gpt --help` shows how it is used")
     base = SMOKE if smoke else GridSettings()
-    return dataclasses.replace(base, **chosen, **data_settings(dict(base.data), base.batch_size, rest))
+    changes: dict[str, Any] = {**chosen, **data_settings(dict(base.data), base.batch_size, rest)}
+    return dataclasses.replace(base, **changes)
 
 
 def data_settings(data: dict[str, Any], batch_size: int, rest: list[str]) -> dict[str, Any]:

@@ -56,6 +56,10 @@ def _figure(panels: int, path: Path, draw: Callable[..., None]) -> Path:
             panel.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
             panel.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
             panel.yaxis.set_minor_formatter(NullFormatter())
+        low, high = panel.get_xlim()
+        if high / low < 20 and panel.get_xscale() == "log":
+            panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
@@ -80,8 +84,8 @@ def _wide(ends: tuple[float, float], by: float = 1.6) -> Any:
     return np.geomspace(ends[0] / by, ends[1] * by, 60)
 
 
-def _with_band(panel: Any, fit: Fit, column: str, label: str) -> None:
-    x = _wide(fit.range[column])
+def _with_band(panel: Any, fit: Fit, column: str, label: str, by: float = 1.6) -> None:
+    x = _wide(fit.range[column], by)
     low, high = fit.interval(**{column: x})
     panel.plot(x, fit.value(**{column: x}), color=_LINE, lw=1.5, label=label, zorder=4)
     panel.fill_between(x, low, high, color=_LINE, alpha=0.12, lw=0)
@@ -118,7 +122,9 @@ def _laws(records: Sequence[Record], fits: dict[str, Fit], path: Path) -> Path:
             if name in fits:
                 _with_band(panel, fits[name], column, _power_label(fits[name], exponent))
             panel.set_ylabel("held-out loss, nats per token")
-            panel.legend(fontsize=8, frameon=False)
+            low, high = panel.get_ylim()
+            panel.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
+            panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
         by_size.set_xlabel("N, non-embedding parameters")
         by_data.set_xlabel("D, training tokens")
         by_compute.set_xlabel("C, floating-point operations")
@@ -152,9 +158,9 @@ def _joint(records: Sequence[Record], fits: dict[str, Fit], prediction: dict[str
                          color=_LINE if name == "Chinchilla" else "#7a7a80", label=f"{name}, fitted runs")  # fmt: skip
             for record in found:
                 bars = [[said[name]["loss"] - said[name]["low"]], [said[name]["high"] - said[name]["loss"]]]
-                style = {"color": _FOUND, "marker": marker, "ms": 6, "capsize": 4, "ls": "none"}
-                panel.errorbar(record["size"] * shift, said[name]["loss"], yerr=bars, **style)
-                against.errorbar(record["loss"], said[name]["loss"], yerr=bars, **style, label=f"{name}, foretold run")
+                mark: dict[str, Any] = {"color": _FOUND, "marker": marker, "ms": 6, "capsize": 4, "ls": "none"}
+                panel.errorbar(record["size"] * shift, said[name]["loss"], yerr=bars, **mark)
+                against.errorbar(record["loss"], said[name]["loss"], yerr=bars, **mark, label=f"{name}, foretold run")
         for record in found:
             panel.plot(record["size"], record["loss"], "*", color="#e0a000", mec=_LINE, mew=0.6, ms=15, zorder=6,
                        label="found afterwards")  # fmt: skip
@@ -190,19 +196,19 @@ def _batches(records: Sequence[Record], fits: dict[str, Fit], context: int, path
                 critical.plot(loss, noise, "-", color=colour, lw=0.9, label=f"noise scale, B = {_count(batch)}")
         for colour, (loss, fit) in zip(_colours(len(trades)), trades, strict=True):
             points = [
-                (steps, batch * steps)
+                (reached, batch * reached)
                 for batch, curve in batch_curves(records, context).items()
-                if (steps := laws.steps_to_reach(*curve, loss)) is not None
+                if (reached := laws.steps_to_reach(*curve, loss)) is not None
             ]
             trade.plot(*zip(*points, strict=True), "o", color=colour, label=f"loss {loss:.2f}")
             batches = _wide(fit.range["B"], 4.0)
-            steps = fit.value(B=batches)
-            trade.plot(steps, batches * steps, "-", color=colour, lw=1)
+            least = fit.value(B=batches)
+            trade.plot(least, batches * least, "-", color=colour, lw=1)
             found = fit.constants["Bcrit"]
             bars = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
             critical.errorbar(loss, found.value, yerr=bars, fmt="o", color=_FOUND, capsize=3)
         if "Bcrit(L)" in fits:
-            _with_band(critical, fits["Bcrit(L)"], "L", "Bcrit(L)")
+            _with_band(critical, fits["Bcrit(L)"], "L", "Bcrit(L)", 1.02)
         if trades:
             middle = [fit.constants["Bcrit"].value for _, fit in trades]
             critical.set_ylim(min(middle) / 30, max(middle) * 30)

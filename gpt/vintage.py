@@ -265,7 +265,7 @@ def events() -> list[Document]:
     """The built-in events, one line each: what happened from 1850 to 2020."""
     from zoo.gpt.vintage_events import EVENTS
 
-    found = []
+    found: list[Document] = []
     for line in EVENTS.strip().splitlines():
         year, text = line.split(" ", 1)
         found.append(Document(text, f"event {len(found) + 1}", int(year)))

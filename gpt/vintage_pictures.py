@@ -94,7 +94,7 @@ def accuracy_bars(
         bounds = np.array([[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]])
         axes.bar(places, values, wide * 0.92, color=colour, yerr=bounds, capsize=3, label=name, alpha=0.85)
     for place, level in enumerate(chance):
-        axes.hlines(level, place - 0.42, place + 0.42, color="#c0392b", ls="--", label=None if place else "chance")
+        axes.hlines(level, place - 0.42, place + 0.42, color="#c0392b", ls="--", label="_" if place else "chance")
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy")

@@ -70,6 +70,7 @@ def write_results(
         metrics = {
             "family": spec.name,
             "model": name,
+            "objective": settings.get("objective"),
             "figures": {f.key: f.value for f in report.figures},
             "chance": {f.key: f.chance for f in report.figures if f.chance is not None},
             "parameters": sum(p.numel() for p in task.model.parameters()),

@@ -67,7 +67,9 @@ def build_parser(spec: FamilySpec, name: str, recipe: dict[str, Any]) -> Argumen
     parser = ArgumentParser(prog=f"zoo train {name}", exit_on_error=False, description=f"Train {name}. {spec.paper}")
     parser.add_argument("--config", action="config", help="a YAML file with settings of the same form")
     parser.add_argument("--out", type=str | None, default=None, help="folder of the run; default runs/MODEL/DATE-TIME")
-    parser.add_argument("--weights", type=str | None, default=None, help="start from these weights")
+    parser.add_argument(
+        "--weights", type=str | None, default=None, help="start from these weights, or from the `newest` run"
+    )
     parser.add_argument("--objective", type=str | None, default=None, help="what is trained for; a recipe says it")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order, augmentation and dropout")
     parser.add_argument("--audit", type=bool, default=True, help="check loss and data before the first step")

@@ -36,7 +36,7 @@ from zoo.shared.runs.checkpoints import (
 )
 from zoo.shared.runs.csv_log import AppendingCSVLogger
 from zoo.shared.runs.finite import FiniteSteps
-from zoo.shared.runs.folder import RunFolder
+from zoo.shared.runs.folder import RunFolder, newest_weights
 from zoo.shared.runs.progress import StepProgress
 from zoo.shared.runs.report import show_reports
 from zoo.shared.runs.signals import Signals, stop
@@ -84,6 +84,9 @@ def start_run(name: str, settings: dict[str, Any], callbacks: Sequence[Callback]
     """Start a run from complete settings (see :mod:`zoo.settings`), and those to compare with it."""
     console = Console(stderr=True, quiet=not first_process())
     config_of(family_of(name), settings)  # wrong sizes are said before a folder is made
+    if settings.get("weights") == NEWEST:
+        settings["weights"] = str(newest_weights(family_of(name).name, model=canonical(name)))
+        console.print(f"starting from {settings['weights']}", highlight=False, soft_wrap=True)
     run = RunFolder.create(canonical(name), settings.pop("out", None))
     run.write_config({"name": name, **settings})
     return run_and_compare(console, run, name, settings, callbacks, resume=False)
@@ -254,6 +257,7 @@ def end_again(trainer: Any, task: LightningModule) -> None:
             callback.on_train_end(trainer, task)
 
 
+NEWEST = "newest"  # as weights: those of the model's newest finished run
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SHARDED = ("fsdp", "tp")  # strategies of ours
 

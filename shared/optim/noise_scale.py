@@ -125,7 +125,9 @@ class GradientNoiseScale(Callback):
         """What DDP does with a bucket by itself, after a look at this process's part."""
         if self._due(trainer):
             self._shares.append(bucket.buffer().detach().double().square().sum())
-        return allreduce_hook(dist.group.WORLD, bucket)
+        everybody = dist.group.WORLD
+        assert everybody is not None
+        return allreduce_hook(everybody, bucket)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep the batch, which a single process without accumulation halves."""
@@ -203,8 +205,8 @@ def half_gradients(trainer: Trainer, pl_module: LightningModule, batch: Any, hal
     with torch.random.fork_rng(devices=devices), _silent(pl_module), torch.enable_grad():
         for rows in (slice(0, half), slice(half, 2 * half)):
             with trainer.precision_plugin.train_step_context():
-                loss = pl_module.training_step(_rows(batch, rows, size), 0)
-            loss = loss["loss"] if isinstance(loss, dict) else loss
+                step: Any = pl_module.training_step(_rows(batch, rows, size), 0)
+            loss: Tensor = step["loss"] if isinstance(step, dict) else step
             scale = _loss_scale(trainer)
             # Its share of the mean over all `size` samples, of which an odd one is left out, or a mean of its own.
             loss = loss * size / (2 * half) if _is_share_of_mean(batch) else loss / 2

@@ -105,8 +105,13 @@ class RunFolder:
         write_json(self.metrics, metrics)
 
 
-def newest_weights(family: str, runs: str | Path = RUNS) -> Path:
-    """The ``weights/`` folder of the newest finished run of a family.
+def newest_weights(family: str, runs: str | Path = RUNS, *, model: str | None = None) -> Path:
+    """The ``weights/`` folder of the newest finished run of a family that had no objective but the family's own.
+
+    Args:
+        family: The family.
+        runs: Where runs lie.
+        model: Only runs of this model.
 
     Raises:
         UserError: There is none.
@@ -114,8 +119,12 @@ def newest_weights(family: str, runs: str | Path = RUNS) -> Path:
     newest: tuple[float, Path] | None = None
     for metrics in Path(runs).glob("*/*/metrics.json"):
         weights = metrics.parent / "weights"
-        if weights.is_dir() and read_json(metrics).get("family") == family:
+        if not weights.is_dir():
+            continue
+        told = read_json(metrics)
+        if told.get("family") == family and told.get("objective") is None and model in (None, told.get("model")):
             newest = max(newest or (0.0, weights), (metrics.stat().st_mtime, weights))
     if newest is None:
-        raise UserError(f"no finished run of {family} under {runs}/; give --weights, or run `zoo train {family}` first")
+        what = model or family
+        raise UserError(f"no finished run of {what} under {runs}/; give --weights, or run `zoo train {what}` first")
     return newest[1]

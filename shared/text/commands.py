@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from zoo.shared.command_line import Parser
 from zoo.shared.errors import UserError
 from zoo.shared.files import check_writable, write_json
 from zoo.shared.text.documents import Document, Documents, open_documents, write_documents
@@ -33,14 +34,6 @@ class TrainingTexts:
 
 
 OpenTokenizer = Callable[[str, TrainingTexts, Path], Tokenizer]
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
-        raise UserError(f"{message}; `{self.prog} --help` shows how it is used")
 
 
 def reading_parser(word: str, family: str, description: str) -> Parser:

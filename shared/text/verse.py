@@ -34,7 +34,7 @@ def lines(pickled: bytes) -> Iterator[str]:
     """
     inside = False
     for operation, argument, _ in pickletools.genops(pickled):
-        if not operation.name.endswith("BINUNICODE"):
+        if argument is None or not operation.name.endswith("BINUNICODE"):
             continue
         if inside and argument == _AFTER:
             return

@@ -1,4 +1,4 @@
-"""Dated corpora, surprise by year, knowledge questions and code in context, each against something written elsewhere."""
+"""Dated corpora, surprise by year, knowledge questions, code in context: each against something written elsewhere."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from zoo.shared.errors import UserError
 from zoo.shared.text import python_docs, verse, webster
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 from zoo.shared.text.documents import Document, write_documents
+from zoo.shared.text.sentences import sentences
+from zoo.shared.text.tokens import from_texts
 
 DICTIONARY = r"""
 00-database-info
@@ -205,6 +207,42 @@ def test_bits_are_those_of_the_logits(exam: Exam) -> None:
         assert scores.bits[place] == pytest.approx(bits, rel=1e-4)
         assert scores.rates[place] == pytest.approx(bits / len(one.text.encode()), rel=1e-4)
     assert scores.years.tolist() == [one.year for one in documents]
+
+
+def test_a_model_is_surprised_by_words_that_came_after_its_texts() -> None:
+    later = {"king": "robot", "horse": "rocket", "river": "laser", "letter": "website", "captain": "astronaut"}
+
+    def renewed(text: str) -> str:
+        for old, new in later.items():
+            text = text.replace(old, new)
+        return text
+
+    early = [Document(one.text, one.id, 1900) for one in sentences(150, length=3)]
+    late = [Document(renewed(one.text), f"late {one.id}", 1960) for one in sentences(150, seed=1, length=3)]
+    tokenizer = train_byte_level_bpe([one.text for one in [*early, *late]], 320)
+
+    def trained(documents: list[Document]) -> Exam:
+        torch.manual_seed(0)
+        model = zoo.create_model("gpt-debug")
+        ids = from_texts(documents, tokenizer)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        generator = np.random.default_rng(0)
+        for _ in range(80):
+            starts = generator.integers(0, len(ids) - 33, size=16)
+            rows = torch.from_numpy(np.stack([ids.window(int(start), 33) for start in starts]))
+            optimizer.zero_grad()
+            (model.loss_sum(rows[:, :-1], rows[:, 1:]) / rows[:, 1:].numel()).backward()
+            optimizer.step()
+        return Exam(model=model.eval(), tokenizer=tokenizer)
+
+    asked = [*early[100:], *late[100:]]
+    scores = [vintage.score_dated(trained(texts), asked) for texts in (early[:100], early[:50] + late[:50])]
+    years = scores[0].years
+    rise = vintage.rise_after(years, scores[0].rates, 1930)
+    assert rise.low > 0.2
+    paired = vintage.rise_after(years, scores[0].rates - scores[1].rates, 1930)
+    assert paired.low > 0.2
+    assert abs(vintage.rise_after(years, scores[1].rates, 1930).value) < 0.2
 
 
 def test_periods_have_the_usual_mean_and_error() -> None:

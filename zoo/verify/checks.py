@@ -14,8 +14,8 @@ import zoo
 from zoo.registry import FamilySpec, family_of, is_model, normalise, registry
 from zoo.settings import choose
 from zoo.verify.accumulation import verify_accumulation
-from zoo.verify.children import Crew
 from zoo.verify.cases import Settings
+from zoo.verify.children import Crew
 from zoo.verify.convert import verify_convert, verify_formats
 from zoo.verify.decode import verify_decode
 from zoo.verify.faults import Drills
