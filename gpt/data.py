@@ -187,7 +187,8 @@ class GptDataModule(KeyedDataModule):
             place, reason = next(iter(unreadable.items()))
             raise UserError(
                 f"{len(unreadable)} of {len(unreadable) + readable} documents cannot be read, more than "
-                f"--data.max_bad_fraction {self.max_bad_fraction:g} allows: {place} {reason}; mend them, or raise the limit"
+                f"--data.max_bad_fraction {self.max_bad_fraction:g} allows: {place} {reason}; "
+                "mend them, or raise the limit"
             )
 
     def _tokenizer(self, train: Sequence[Document]) -> GptTokenizer:

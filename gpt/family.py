@@ -65,6 +65,11 @@ FAMILY = FamilySpec(
     verbs={
         "generate": Verb(target="zoo.gpt.commands:generate", help="continue texts", shared=True),
         "chat": Verb(target="zoo.gpt.chat:chat", help="talk with a chat model"),
+        "scale": Verb(
+            target="zoo.gpt.scale_command:scale",
+            help="scaling laws: a grid of runs, fits, a tested prediction",
+            shared=True,
+        ),
         "ablate": Verb(
             target="zoo.gpt.ablation_commands:ablate",
             help="what pre-training brings: fine-tune without it, and with parts of it",

@@ -101,10 +101,11 @@ def data_settings(data: dict[str, Any], batch_size: int, rest: list[str]) -> dic
 def work(settings: GridSettings, out: Path, train: Any) -> dict[str, Any]:
     """Train what is missing and write records, fits, prediction, score and pictures; returns what they say."""
     from zoo.gpt import scaling, scaling_laws
+    from zoo.gpt.scaling_corpus import prepare_corpus
     from zoo.gpt.scaling_plots import draw_all
     from zoo.shared.files import write_json
 
-    corpus = scaling.prepare_corpus(settings, out)
+    corpus = prepare_corpus(settings, out)
     passes = corpus["passes_of_the_largest_budget"]
     if passes > 1:
         say(f"the corpus has {corpus['tokens']:,} tokens; the largest budget goes over it {passes:.2f} times")
@@ -138,11 +139,12 @@ def work(settings: GridSettings, out: Path, train: Any) -> dict[str, Any]:
     return {**summary, "pictures": [str(path) for path in pictures]}
 
 
-def number(value: float) -> str:
+def number(constant: str, value: float) -> str:
     """A constant as text; one that the runs leave open is out of all bounds."""
-    if value > 1e60:
+    large, small = (1e6, 1e-6) if constant[0] in "ab" else (1e60, 1e-12)  # exponents, and the others
+    if value > large:
         return "no bound"
-    return "0" if value < 1e-12 else f"{value:.3g}"
+    return "0" if value < small else f"{value:.3g}"
 
 
 def show(summary: dict[str, Any], out: Path) -> None:
@@ -154,10 +156,10 @@ def show(summary: dict[str, Any], out: Path) -> None:
     for name in ("law", "constants", "R²", "points"):
         table.add_column(name, justify="right" if name in ("R²", "points") else "left")
     for name, fit in summary["fits"].items():
-        lines = [
-            f"{constant} {number(each['value'])} [dim]({number(each['low'])} to {number(each['high'])})[/]"
-            for constant, each in fit["constants"].items()
-        ]
+        lines = []
+        for constant, each in fit["constants"].items():
+            value, low, high = (number(constant, each[end]) for end in ("value", "low", "high"))
+            lines.append(f"{constant} {value} [dim]({low} to {high})[/]")
         table.add_row(f"{name}\n[dim]{fit['formula']}[/]".replace("[(", "\\[("), "\n".join(lines),
                       f"{fit['r2']:.3f}", str(fit["points"]))  # fmt: skip
     shown.print(table)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.gpt import scaling_fits as laws
+from zoo.gpt import scaling_forms as forms
 from zoo.gpt.scaling import Plan, Record
 from zoo.gpt.scaling_fits import Fit
 from zoo.shared.errors import UserError
@@ -45,13 +46,13 @@ def fit_laws(records: Sequence[Record], context: int) -> tuple[dict[str, Fit], d
 
     most, largest = max(r["tokens"] for r in grid), max(r["size"] for r in grid)
     sizes, budgets = [r for r in grid if r["tokens"] == most], [r for r in grid if r["size"] == largest]
-    attempt("L(N)", lambda: _fit(laws.OF_SIZE, sizes, N="size"))
-    attempt("L(D)", lambda: _fit(laws.OF_DATA, budgets, D="tokens"))
+    attempt("L(N)", lambda: _fit(forms.OF_SIZE, sizes, N="size"))
+    attempt("L(D)", lambda: _fit(forms.OF_DATA, budgets, D="tokens"))
     for name, key in (("L(C), C = 6ND", "flops_6nd"), ("L(C), exact", "flops")):
         front = [grid[i] for i in laws.envelope([r[key] for r in grid], [r["loss"] for r in grid])]
-        attempt(name, lambda front=front, key=key: _fit(laws.OF_COMPUTE, front, C=key))  # type: ignore[misc]
-    attempt("L(N,D)", lambda: _fit(laws.OF_SIZE_AND_DATA, grid, N="size", D="tokens"))
-    attempt("Chinchilla", lambda: _fit(laws.CHINCHILLA, grid, N="size", D="tokens"))
+        attempt(name, lambda front=front, key=key: _fit(forms.OF_COMPUTE, front, C=key))  # type: ignore[misc]
+    attempt("L(N,D)", lambda: _fit(forms.OF_SIZE_AND_DATA, grid, N="size", D="tokens"))
+    attempt("Chinchilla", lambda: _fit(forms.CHINCHILLA, grid, N="size", D="tokens"))
     attempt("Bcrit(L)", lambda: critical_batch(records, context)[0])
     if "Bcrit(L)" in fits:
         attempt("L(N,S)", lambda: size_and_steps(sizes, fits["Bcrit(L)"], context))
@@ -60,7 +61,7 @@ def fit_laws(records: Sequence[Record], context: int) -> tuple[dict[str, Fit], d
     return fits, refused
 
 
-def _fit(law: laws.Law, records: Sequence[Record], **columns: str) -> Fit:
+def _fit(law: forms.Law, records: Sequence[Record], **columns: str) -> Fit:
     return laws.fit(law, {c: [r[key] for r in records] for c, key in columns.items()}, [r["loss"] for r in records])
 
 
@@ -80,13 +81,13 @@ def critical_batch(records: Sequence[Record], context: int) -> tuple[Fit, list[t
         UserError: Too few losses are reached by enough batch sizes.
     """
     curves = batch_curves(records, context)
-    if len(curves) < laws.STEPS_AND_BATCH.least_points:
+    if len(curves) < forms.STEPS_AND_BATCH.least_points:
         raise UserError(f"the critical batch size needs runs of 3 batch sizes, and there are {len(curves)}")
     lowest, highest = max(min(y) for _, y in curves.values()), min(y[0] for _, y in curves.values())
     targets = np.linspace(highest, lowest, _TARGETS + 1)[1:].tolist() if highest > lowest else []
     found = laws.critical_batches(curves, targets)
     return laws.fit(
-        laws.CRITICAL_BATCH, {"L": [loss for loss, _ in found]}, [f.constants["Bcrit"].value for _, f in found]
+        forms.CRITICAL_BATCH, {"L": [loss for loss, _ in found]}, [f.constants["Bcrit"].value for _, f in found]
     ), found
 
 
@@ -102,7 +103,7 @@ def size_and_steps(records: Sequence[Record], critical: Fit, context: int) -> Fi
         if step > _WARM * r["steps"]
     ]
     sizes, steps, losses = zip(*rows, strict=True)
-    return laws.fit(laws.OF_SIZE_AND_STEPS, {"N": sizes, "S": steps}, losses)
+    return laws.fit(forms.OF_SIZE_AND_STEPS, {"N": sizes, "S": steps}, losses)
 
 
 def allocation(fits: dict[str, Fit]) -> dict[str, float]:

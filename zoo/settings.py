@@ -75,6 +75,9 @@ def build_parser(spec: FamilySpec, name: str, recipe: dict[str, Any]) -> Argumen
     parser.add_argument("--audit", type=bool, default=True, help="check loss and data before the first step")
     parser.add_argument("--report", type=bool, default=True, help="measure held-out data and draw when training ends")
     parser.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights; 0 keeps none")
+    parser.add_argument(
+        "--noise_scale", type=int, default=0, help="steps between measurements of the gradient noise scale; 0: never"
+    )
     parser.add_argument("--compile", type=bool, default=False, help="compile the model's blocks")
     parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument(

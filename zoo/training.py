@@ -26,6 +26,7 @@ from zoo.shared.batch_norm import SyncedBatchNorm
 from zoo.shared.convert.source import open_source
 from zoo.shared.distributed import agree, first_process
 from zoo.shared.errors import UserError
+from zoo.shared.optim.noise_scale import GradientNoiseScale
 from zoo.shared.runs.callbacks import ResumeLog, SameFolder
 from zoo.shared.runs.checkpoints import (
     AtomicCheckpointIO,
@@ -191,6 +192,8 @@ def train_once(
     checkpoints = Checkpoints(run, every, signals)
     watching = Watching((*COMMON, *spec.watches))  # after the callbacks that log what it watches
     callbacks = [SameFolder(run), ModelIdentity(spec.name, config), signals, throughput, finite, checkpoints, *further]
+    if settings["noise_scale"]:
+        callbacks.append(GradientNoiseScale(every=settings["noise_scale"]))
     callbacks += [UpdateRatio(), watching]
     if settings["audit"] and spec.audit and checkpoint is None:
         callbacks.append(AuditBeforeTraining(resolve(spec.audit), console))

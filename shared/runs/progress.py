@@ -81,7 +81,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 def describe(metrics: Mapping[str, Any], rate: float) -> str:
-    """Loss, samples and tokens per second, MFU, wait for data and memory in few characters; what is not known is left out.
+    """Loss, samples and tokens per second, MFU, data wait and memory in few characters; what is not known is left out.
 
     Args:
         metrics: Logged values by name.

@@ -79,6 +79,7 @@ def test_an_interrupted_grid_goes_on_and_keeps_its_prediction(
     shutil.copytree(grid, out)
     for name in ("target", "grid-3-3"):
         shutil.rmtree(out / "runs" / name)
+    (out / "runs" / "grid-1-2" / "metrics.json").unlink()  # as if killed between its last step and its figures
     finished = (out / "runs" / "grid-1-1" / "metrics.json").stat().st_mtime_ns
     assert main(["scale", "gpt", "--resume", "--out", str(out), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -123,7 +124,7 @@ def test_a_finished_grid_is_not_overwritten(tmp_path: Path, capsys: pytest.Captu
 
 def test_repeated_text_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from zoo.gpt import scale_command
-    from zoo.gpt.scaling import prepare_corpus
+    from zoo.gpt.scaling_corpus import prepare_corpus
 
     corpus = prepare_corpus(SMOKE, tmp_path)
     assert prepare_corpus(SMOKE, tmp_path) == corpus

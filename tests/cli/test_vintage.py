@@ -140,6 +140,18 @@ def test_mistakes_are_told_in_one_line(refused, folders: tuple[str, str], words:
     assert message in refused("vintage", *words, "--weights", folders[0])
 
 
+def test_the_same_figures_among_the_other_benchmarks(says, folders: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "events.tsv").write_text("1900\tA bridge is opened.\n1950\tA dam is built.\n", encoding="utf-8")
+    words = ["eval", "gpt", "--weights", folders[0], "--json"]
+    code, out, _ = says(*words, "--benchmark", "surprise", "--data", tmp_path / "events.tsv")
+    assert code == 0
+    figures = json.loads(out)["benchmarks"]["surprise"]["figures"]
+    assert [one["name"] for one in figures] == ["1900-1909", "1950-1959"]
+    code, out, _ = says(*words, "--benchmark", "knowledge", "--shots", 0)
+    assert code == 0
+    assert len(json.loads(out)["benchmarks"]["knowledge"]["figures"]) == 2
+
+
 def test_an_unknown_source_is_told(refused) -> None:
     assert "did you mean webster-1913" in refused("train", "gpt-debug", "--data.source", "webster1913")
     assert "did you mean film-reviews" in refused("train", "gpt-debug", "--data.paired", "film-review+sentences")
@@ -161,11 +173,12 @@ def test_the_pair_has_one_tokenizer_and_both_held_out_sets(
     assert "bits per byte of old texts" in out
     runs = [tmp_path / "run", tmp_path / "run" / "compare" / "modern"]
     assert len({(run / "weights" / "tokenizer.json").read_bytes() for run in runs}) == 1
-    figures = [json.loads((run / "metrics.json").read_text())["figures"] for run in runs]
+    measured = [json.loads((run / "metrics.json").read_text()) for run in runs]
+    assert measured[0]["tokens"] == measured[1]["tokens"]
+    figures = [one["figures"] for one in measured]
     for found in figures:
         assert {"bits_per_byte/old", "bits_per_byte/new"} <= set(found)
     assert figures[0]["bits_per_byte/old"] != figures[1]["bits_per_byte/old"]
-    assert figures[0]["tokens"] == figures[1]["tokens"] if "tokens" in figures[0] else True
 
 
 def _old() -> sources.Split:

@@ -208,5 +208,4 @@ def test_two_processes(tmp_path: Path) -> None:
                       report=False, audit=False, data={"batch_size": 24},
                       trainer={"max_steps": 6, "accelerator": "cpu", "log_every_n_steps": 1})  # fmt: skip
     found = [float(logged(tmp_path / "yes", "train/noise_scale")[-1]), alone.metrics["logged"]["train/noise_scale"]]
-    print(found)
-    assert found[0] == pytest.approx(found[1], rel=1.0)
+    assert found[0] == pytest.approx(found[1], rel=0.5)

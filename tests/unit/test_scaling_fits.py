@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import linregress, t
 
 from zoo.gpt import scaling_fits as laws
+from zoo.gpt import scaling_forms as forms
 from zoo.shared.errors import UserError
 
 SIZES = np.geomspace(1e4, 1e8, 5)
@@ -25,7 +26,7 @@ def test_a_straight_line_has_students_interval() -> None:
     rng = np.random.default_rng(3)
     x = np.geomspace(1e4, 1e7, 5)
     y = (8.8e13 / x) ** 0.076 * np.exp(0.01 * rng.standard_normal(5))
-    fit = laws.fit(laws.OF_SIZE, {"N": x}, y)
+    fit = laws.fit(forms.OF_SIZE, {"N": x}, y)
     line = linregress(np.log(x), np.log(y))
     assert fit.constants["aN"].value == pytest.approx(-line.slope, rel=1e-5)
     half = t.ppf(0.975, 3) * line.stderr
@@ -39,7 +40,7 @@ def test_intervals_and_predictions_cover_as_often_as_they_say() -> None:
     rng, constant, run = np.random.default_rng(0), 0, 0
     x = np.geomspace(1e4, 1e6, 4)
     for _ in range(40):
-        fit = laws.fit(laws.OF_SIZE, {"N": x}, (1e12 / x) ** 0.08 * np.exp(0.01 * rng.standard_normal(4)), draws=120)
+        fit = laws.fit(forms.OF_SIZE, {"N": x}, (1e12 / x) ** 0.08 * np.exp(0.01 * rng.standard_normal(4)), draws=120)
         constant += fit.constants["aN"].low <= 0.08 <= fit.constants["aN"].high
         low, high = fit.interval(N=1e7, one_run=True)
         run += bool(low[0] <= (1e12 / 1e7) ** 0.08 * np.exp(0.01 * rng.standard_normal()) <= high[0])
@@ -51,7 +52,7 @@ def test_intervals_and_predictions_cover_as_often_as_they_say() -> None:
 def test_kaplans_law_of_size_and_data_with_the_published_constants(noise: float) -> None:
     scatter = np.exp(noise * np.random.default_rng(1).standard_normal(20))
     y = ((6.4e13 / GRID["N"]) ** (0.076 / 0.103) + 1.8e13 / GRID["D"]) ** 0.103 * scatter
-    fit = laws.fit(laws.OF_SIZE_AND_DATA, GRID, y)
+    fit = laws.fit(forms.OF_SIZE_AND_DATA, GRID, y)
     if noise:
         inside(fit, aN=0.076, aD=0.103, Nc=6.4e13, Dc=1.8e13)
     else:
@@ -64,7 +65,7 @@ def test_kaplans_law_of_size_and_data_with_the_published_constants(noise: float)
 def test_chinchilla_with_the_published_constants(noise: float) -> None:
     scatter = np.exp(noise * np.random.default_rng(2).standard_normal(20))
     y = (1.69 + 406.4 / GRID["N"] ** 0.34 + 410.7 / GRID["D"] ** 0.28) * scatter
-    fit = laws.fit(laws.CHINCHILLA, GRID, y, draws=100)
+    fit = laws.fit(forms.CHINCHILLA, GRID, y, draws=100)
     if noise:
         inside(fit, E=1.69, A=406.4, B=410.7, a=0.34, b=0.28)
     else:
@@ -76,14 +77,14 @@ def test_one_wild_run_hardly_moves_the_chinchilla_fit() -> None:
     """Huber's penalty: least squares would follow the outlier."""
     y = 1.69 + 406.4 / GRID["N"] ** 0.34 + 410.7 / GRID["D"] ** 0.28
     y[7] *= 1.3
-    assert laws.fit(laws.CHINCHILLA, GRID, y, draws=20).constants["b"].value == pytest.approx(0.28, abs=0.01)
+    assert laws.fit(forms.CHINCHILLA, GRID, y, draws=20).constants["b"].value == pytest.approx(0.28, abs=0.01)
 
 
 def test_size_and_steps() -> None:
     sizes, steps = np.repeat(np.geomspace(1e4, 1e7, 4), 6), np.tile(np.geomspace(300, 1e5, 6), 4)
     y = (6.5e13 / sizes) ** 0.077 + (2.1e3 / steps) ** 0.76
     y = y * np.exp(0.002 * np.random.default_rng(4).standard_normal(24))
-    inside(laws.fit(laws.OF_SIZE_AND_STEPS, {"N": sizes, "S": steps}, y), aN=0.077, aS=0.76, Nc=6.5e13, Sc=2.1e3)
+    inside(laws.fit(forms.OF_SIZE_AND_STEPS, {"N": sizes, "S": steps}, y), aN=0.077, aS=0.76, Nc=6.5e13, Sc=2.1e3)
 
 
 def test_the_critical_batch_size_from_learning_curves() -> None:
@@ -97,7 +98,7 @@ def test_the_critical_batch_size_from_learning_curves() -> None:
         assert each.constants["Bcrit"].value == pytest.approx(5e5 / target**4, rel=0.02)
         assert each.constants["Smin"].value == pytest.approx(40 / (target - 2) ** 2, rel=0.02)
     law = laws.fit(
-        laws.CRITICAL_BATCH, {"L": [target for target, _ in found]}, [f.constants["Bcrit"].value for _, f in found]
+        forms.CRITICAL_BATCH, {"L": [target for target, _ in found]}, [f.constants["Bcrit"].value for _, f in found]
     )
     assert law.constants["aB"].value == pytest.approx(0.25, rel=0.02)
     assert law.constants["B*"].value == pytest.approx(5e5, rel=0.05)
@@ -134,4 +135,4 @@ def test_the_envelope_holds_the_runs_that_no_cheaper_one_beats() -> None:
 )
 def test_refusals(columns: dict[str, list[float]], values: list[float], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        laws.fit(laws.OF_SIZE, columns, values)
+        laws.fit(forms.OF_SIZE, columns, values)

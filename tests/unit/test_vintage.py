@@ -164,7 +164,7 @@ def test_nothing_late_or_undated_reaches_a_batch(tmp_path: Path) -> None:
     undated = [Document(f"wug vk{i} wug. " * 4, f"u{i}") for i in range(120)]
     mixed = [one for three in zip(early, late, undated, strict=True) for one in three]
     write_documents(tmp_path / "texts.jsonl", mixed)
-    config = GptConfig(vocab_size=300, context=16, width=8, depth=1, heads=1, tokenizer="bpe")
+    config = GptConfig(vocab_size=340, context=16, width=8, depth=1, heads=1, tokenizer="bpe")
     module = GptDataModule(
         config, source=str(tmp_path / "texts.jsonl"), year_column="year", cutoff=1930, held_out=0.2, batch_size=4
     )
@@ -176,6 +176,8 @@ def test_nothing_late_or_undated_reaches_a_batch(tmp_path: Path) -> None:
         read += "".join(module.preprocessor.decode(reader.read(i, generator)["tokens"]) for i in range(len(reader)))
     assert "lamp" in read
     assert not any(word in read for word in ("rocket", "qj", "wug", "vk"))
+    ids = range(module.preprocessor.vocab_size)  # the vocabulary knows no later word either
+    assert not any(word in module.preprocessor.decode([token]) for token in ids for word in ("rocket", "flies", "wug"))
     kept = sum(len(tokens.documents) for tokens in (train.tokens, held_out.tokens))
     assert kept == len(early)
     years = np.concatenate([train.tokens.documents["year"], held_out.tokens.documents["year"]])
