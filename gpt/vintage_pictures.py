@@ -61,9 +61,12 @@ def year_curves(
 
 
 def _curve(axes: object, periods: Sequence[Period], name: str, colour: str) -> None:
-    middles = np.array([(one.first + one.last) / 2 for one in periods])
-    values = np.array([one.value for one in periods])
-    bars = np.array([2 * (one.error or 0.0) for one in periods])
+    rows: list[tuple[float, float, float]] = []
+    for place, one in enumerate(periods):
+        if place and one.first > periods[place - 1].last + 1:
+            rows.append((one.first, np.nan, np.nan))  # no line over years without a text
+        rows.append(((one.first + one.last) / 2, one.value, 2 * (one.error or 0.0)))
+    middles, values, bars = np.array(rows).T
     axes.plot(middles, values, color=colour, marker="o", ms=3.5, lw=1.4, label=name)  # type: ignore[attr-defined]
     axes.fill_between(middles, values - bars, values + bars, color=colour, alpha=0.15, lw=0)  # type: ignore[attr-defined]
 
