@@ -168,7 +168,12 @@ def prepare_generate(side: Side, setting: Setting, *, batch: int, cache: str) ->
             return torch.tensor([list(one.tokens) for one in found])
     else:
         ids = prompts.to(setting.device)
-        settings: dict[str, Any] = {"max_new_tokens": count, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+        settings: dict[str, Any] = {
+            "max_new_tokens": count,
+            "do_sample": False,
+            "pad_token_id": 0,
+            "eos_token_id": None,
+        }
         settings |= {"cache_implementation": "static"} if cache == "static" else {}
         settings |= {"disable_compile": True} if not setting.mode.compiled else {}
 

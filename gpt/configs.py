@@ -96,5 +96,5 @@ VARIANTS: dict[str, GptConfig] = {
     "talkie-13b-chat": replace(_TALKIE, vocab_size=65540, tokenizer="talkie-chat"),
     # Ours: for tests, and for the default run on two CPU cores.
     "gpt-debug": GptConfig(vocab_size=320, context=32, width=32, depth=2, heads=2, tokenizer="bpe"),
-    "gpt-nano": GptConfig(vocab_size=2048, context=256, width=256, depth=4, heads=4, tokenizer="bpe"),
+    "gpt-nano": GptConfig(vocab_size=2048, context=256, width=128, depth=4, heads=2, tokenizer="bpe"),
 }

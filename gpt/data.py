@@ -11,15 +11,14 @@ import numpy as np
 import torch
 
 from zoo.gpt.configs import GptConfig
+from zoo.gpt.sources import equal_shares, in_words, is_named, named
 from zoo.gpt.tokenizer import GptTokenizer
 from zoo.shared.data.datamodule import Item, ItemReader, KeyedDataModule
 from zoo.shared.data.order import BatchRamp
 from zoo.shared.errors import UserError
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 from zoo.shared.text.documents import Document, open_documents
-from zoo.shared.text.plays import split
 from zoo.shared.text.prepare import HELD_OUT, TRAIN, is_held_out
-from zoo.shared.text.sentences import sentences
 from zoo.shared.text.token_files import TokenFile
 from zoo.shared.text.tokenizer_files import has_tokenizer
 from zoo.shared.text.tokens import Tokens, from_texts
@@ -59,15 +58,18 @@ class GptDataModule(KeyedDataModule):
 
     Args:
         config: The model that is trained: its context, vocabulary and tokenizer.
-        source: ``shakespeare`` (embedded: 34 plays, 4 held out), ``sentences`` (generated, for tests), a folder that
-            ``zoo data prepare gpt`` wrote, or text files: a file, a folder or a pattern, as plain text, JSON lines or
-            parquet.
+        source: ``shakespeare`` (embedded: 34 plays, 4 held out), ``webster-1913``, ``verse`` (printed by 1922),
+            ``film-reviews`` (of today), ``python-docs`` (what the running Python says of itself), several of them
+            joined by ``+``, ``sentences`` (generated, for tests), a folder that ``zoo data prepare gpt`` wrote, or text
+            files: a file, a folder or a pattern, as plain text, JSON lines or parquet.
         tokenizer: Folder with a tokenizer; None takes the model's, which a model with one of its own has trained on
             the training text.
         text_column: Column of the texts in JSON lines and parquet.
         year_column: Column of the years, for ``cutoff``.
         held_out: Share of a text file's documents that is held out. The other sources have a part of their own.
         cutoff: Leave out documents of later years, and those whose year is not known (Talkie: 1930).
+        paired: Named sources joined by ``+`` that runs which are compared have in common: a tokenizer of the model's
+            own is trained on equal shares of them, whatever the source, and the report measures what each holds out.
         batch_size: Windows in a batch of all processes together.
         ramp_start: Windows in the first batch, where batches grow (GPT-3, appendix B); None: they do not.
         ramp_batches: Batches until they have their full size.
@@ -86,6 +88,7 @@ class GptDataModule(KeyedDataModule):
         year_column: str | None = None,
         held_out: float = 0.01,
         cutoff: int | None = None,
+        paired: str | None = None,
         batch_size: int = 32,
         ramp_start: int | None = None,
         ramp_batches: int = 1000,
@@ -103,8 +106,10 @@ class GptDataModule(KeyedDataModule):
         self.year_column = year_column
         self.held_out = held_out
         self.cutoff = cutoff
+        self.paired = paired
         self.ramp = None if ramp_start is None else BatchRamp(start=ramp_start, batches=ramp_batches)
         self.held_out_tokens: Tokens | None = None
+        self.paired_tokens: dict[str, Tokens] = {}
 
     def start_from(self, weights: Path | None) -> None:
         """Use the tokenizer that lies beside the weights.
@@ -123,6 +128,8 @@ class GptDataModule(KeyedDataModule):
         """Open the source."""
         folder = Path(self.source).expanduser()
         if (folder / TRAIN / "index.json").is_file() or (folder / "index.json").is_file():
+            if self.paired is not None:
+                raise UserError("--data.paired trains a tokenizer, but prepared tokens have theirs; leave it out")
             train, held_out = self._prepared(folder)
         else:
             train, held_out = self._texts()
@@ -145,7 +152,7 @@ class GptDataModule(KeyedDataModule):
     def description(self) -> str:
         """What is trained on, in words."""
         until = f" up to {self.cutoff}" if self.cutoff is not None else ""
-        return {"shakespeare": "Shakespeare's plays"}.get(self.source, self.source) + until
+        return (in_words(self.source) or self.source) + until
 
     def _prepared(self, folder: Path) -> tuple[Tokens, Tokens | None]:
         parts = [folder / TRAIN, folder / HELD_OUT] if (folder / TRAIN).is_dir() else [folder]
@@ -157,16 +164,19 @@ class GptDataModule(KeyedDataModule):
 
     def _texts(self) -> tuple[Tokens, Tokens | None]:
         train, held_out = self._documents()
-        self.preprocessor = self._tokenizer(train)
+        pairs = {name: named(name) for name in self.paired.split("+")} if self.paired else {}
+        if pairs:
+            texts = equal_shares([documents for documents, _ in pairs.values()])
+        else:  # a word that is later than the cutoff must not become a token
+            texts = [d.text for d in train if self.cutoff is None or (d.year is not None and d.year <= self.cutoff)]
+        self.preprocessor = self._tokenizer(texts or [d.text for d in train])
         tokenizer = self.preprocessor.tokenizer
+        self.paired_tokens = {name: from_texts(away, tokenizer) for name, (_, away) in pairs.items()}
         return from_texts(train, tokenizer), from_texts(held_out, tokenizer) if held_out else None
 
     def _documents(self) -> tuple[Sequence[Document], Sequence[Document]]:
-        if self.source == "shakespeare":
-            return split()
-        if self.source == "sentences":
-            found = sentences(240)
-            return found[:-24], found[-24:]
+        if is_named(self.source):
+            return named(self.source)
         documents = open_documents(self.source, text_column=self.text_column, year_column=self.year_column, bad="skip")
         if documents.size > _IN_MEMORY:
             raise UserError(
@@ -191,12 +201,12 @@ class GptDataModule(KeyedDataModule):
                 "mend them, or raise the limit"
             )
 
-    def _tokenizer(self, train: Sequence[Document]) -> GptTokenizer:
+    def _tokenizer(self, texts: Sequence[str]) -> GptTokenizer:
         if self.tokenizer is not None:
             return GptTokenizer.load(self.tokenizer, self.config)
         if self.config.tokenizer != "bpe":
             return GptTokenizer.for_model(self.config)
-        return GptTokenizer(train_byte_level_bpe((d.text for d in train), self.config.vocab_size))
+        return GptTokenizer(train_byte_level_bpe(texts, self.config.vocab_size))
 
     def _until_cutoff(self, tokens: Tokens) -> Tokens:
         return tokens if self.cutoff is None else tokens.select(years=(None, self.cutoff))

@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +50,7 @@ def build_block(config: GptConfig) -> Block:
 
 def build_last_norm(config: GptConfig) -> nn.Module:
     """What follows the last block: GPT-1's blocks end with a norm of their own."""
-    norms = {"gpt1": nn.Identity, "gpt2": nn.LayerNorm, "talkie": rms_norm}
+    norms: dict[str, Callable[[int], nn.Module]] = {"gpt1": nn.Identity, "gpt2": nn.LayerNorm, "talkie": rms_norm}
     return norms[config.layout](config.width)
 
 

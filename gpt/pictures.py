@@ -8,6 +8,7 @@ from pathlib import Path
 from zoo.shared.files import atomic_path
 
 _WIDTH, _LINES = 92, 30  # characters of a line, lines of a picture
+_MOST = 14  # bits of the darkest colour
 
 
 def surprise_sheet(pieces: Sequence[tuple[str, float]], path: Path, *, title: str) -> None:
@@ -25,7 +26,7 @@ def surprise_sheet(pieces: Sequence[tuple[str, float]], path: Path, *, title: st
     from matplotlib.figure import Figure
 
     lines = layout(pieces)
-    colours = ScalarMappable(Normalize(0, 14), matplotlib.colormaps["YlOrRd"])
+    colours = ScalarMappable(Normalize(0, _MOST), matplotlib.colormaps["YlOrRd"])
     figure = Figure(figsize=(10, 0.27 * len(lines) + 1.3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -36,7 +37,7 @@ def surprise_sheet(pieces: Sequence[tuple[str, float]], path: Path, *, title: st
     for row, line in enumerate(lines):
         column = 0
         for text, bits in line:
-            red, green, blue, _ = colours.to_rgba(bits)
+            red, green, blue, _ = matplotlib.colormaps["YlOrRd"](bits / _MOST)
             axes.add_patch(
                 matplotlib.patches.Rectangle((column, row + 0.02), len(text), 0.96, color=(red, green, blue), lw=0)
             )

@@ -13,13 +13,14 @@ from zoo.gpt.data import GptDataModule
 from zoo.gpt.generation import generate_texts
 from zoo.gpt.pictures import surprise_sheet
 from zoo.gpt.scoring import score_continuations, text_windows
+from zoo.gpt.sources import SOURCES
 from zoo.shared.files import write_text
 from zoo.shared.generation.options import GenerationOptions
 from zoo.shared.runs.report import Figure, Report
 from zoo.shared.text.tokens import Tokens
 
 _TOKENS = 400_000  # of the held-out text that are measured
-_BASELINE = 64 << 20  # bytes that xz reads at most
+_BASELINE = 16 << 20  # bytes that xz reads at most
 _SHOWN = 700  # tokens of the page
 
 
@@ -57,11 +58,26 @@ def report(task: Any, datamodule: GptDataModule, folder: Path) -> Report:
                 value=nats / tokens,
                 percent=False,
                 chance=math.log(model.config.vocab_size),
-            ),  # fmt: skip
+            ),
+            *(
+                Figure(
+                    name=f"bits per byte of {SOURCES[name][1]}",
+                    key=f"bits_per_byte/{name}",
+                    value=bits_per_byte(model, tokens),
+                    percent=False,
+                )
+                for name, tokens in datamodule.paired_tokens.items()
+            ),
         ],
         pictures=[page],
         next_commands=commands,
     )
+
+
+def bits_per_byte(model: Any, tokens: Tokens) -> float:
+    """Bits per byte of packed text; see :func:`sliding_loss`."""
+    nats, _, size = sliding_loss(model, tokens)
+    return nats / math.log(2) / size
 
 
 def sliding_loss(model: Any, tokens: Tokens, *, batch_size: int = 16) -> tuple[float, int, int]:

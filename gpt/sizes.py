@@ -11,7 +11,15 @@ from zoo.shared.errors import UserError
 
 _FIRST = "transformer.blocks.0."
 _CHANNELS = 64  # of a head, in every model that OpenAI released
-_TOKENIZERS = {40478: "gpt1", 40481: "gpt1", 50257: "gpt2", 50260: "gpt2", 50304: "gpt2", 65536: "talkie", 65540: "talkie-chat"}
+_TOKENIZERS = {
+    40478: "gpt1",
+    40481: "gpt1",
+    50257: "gpt2",
+    50260: "gpt2",
+    50304: "gpt2",
+    65536: "talkie",
+    65540: "talkie-chat",
+}
 
 
 def from_shapes(shapes: Shapes, **known: Any) -> Recognised | None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.shared.transformer import Attention, Block, FusedProjection, KVCache, LayerCache, Mask, Transformer
+from zoo.shared.transformer import FULL, Attention, Block, FusedProjection, KVCache, LayerCache, Mask, Transformer
 
 ROTARY_BASE = 1e6
 
@@ -86,7 +86,7 @@ class SkipTransformer(Transformer):
         self,
         x: Tensor,
         *,
-        mask: Mask | Sequence[Mask],
+        mask: Mask | Sequence[Mask] = FULL,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:

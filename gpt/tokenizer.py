@@ -114,7 +114,7 @@ class GptTokenizer:
             UserError: A file is damaged, or the tokenizer is not the model's.
         """
         if config.classes and folder is not None:
-            from zoo.gpt.inputs import FinetuneTokenizer, is_fine_tuned  # deferred: it builds on this module
+            from zoo.gpt.finetuning.inputs import FinetuneTokenizer, is_fine_tuned  # deferred: it builds on this module
 
             if is_fine_tuned(folder):
                 return FinetuneTokenizer.load(folder, config)

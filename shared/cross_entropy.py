@@ -34,7 +34,7 @@ def cross_entropy_sum(hidden: Tensor, matrix: Tensor, targets: Tensor) -> Tensor
     Returns:
         A float32 scalar, in nats.
     """
-    return _Sum.apply(hidden, matrix, targets)  # type: ignore[no-untyped-call]
+    return _Sum.apply(hidden, matrix, targets)
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ class _Sum(torch.autograd.Function):
             return _forward(ctx, hidden, matrix, targets, dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         for_hidden, for_matrix = ctx.saved_tensors
         return (
             for_hidden * grad.to(for_hidden.dtype) if ctx.needs_input_grad[0] else None,

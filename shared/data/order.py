@@ -113,8 +113,8 @@ class BatchRamp:
         Sizes are rounded to what the ranks can share.
         """
         share = np.arange(self.batches) / self.batches
-        sizes = self.start + share * (batch_size - self.start)
-        sizes = np.maximum(1, np.rint(sizes / world_size)).astype(np.int64) * world_size
+        wanted = self.start + share * (batch_size - self.start)
+        sizes = np.maximum(1, np.rint(wanted / world_size)).astype(np.int64) * world_size
         return np.concatenate([[0], np.cumsum(sizes)])
 
 

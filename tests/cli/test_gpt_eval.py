@@ -12,7 +12,7 @@ import torch
 
 import zoo
 from zoo.cli import main
-from zoo.gpt.evaluation import BENCHMARKS
+from zoo.gpt.evaluation.command import BENCHMARKS
 from zoo.gpt.tokenizer import GptTokenizer
 from zoo.shared.text import plays
 from zoo.shared.text.bpe_training import train_byte_level_bpe

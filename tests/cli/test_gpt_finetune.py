@@ -12,9 +12,9 @@ import torch
 
 import zoo
 from zoo.cli import main
-from zoo.gpt.finetune_sources import generated
-from zoo.gpt.finetune_task import FinetuneTask
-from zoo.gpt.inputs import FinetuneTokenizer, pad
+from zoo.gpt.finetuning.inputs import FinetuneTokenizer, pad
+from zoo.gpt.finetuning.sources import generated
+from zoo.gpt.finetuning.task import FinetuneTask
 
 CPU = ["--trainer.accelerator", "cpu"]
 
@@ -55,7 +55,7 @@ def test_a_run_begins_with_the_pretrained_weights_and_leaves_a_model_that_can_be
     assert tokenizer.encode(text) == zoo.create_preprocessor(pretrained / "weights").encode(text)
 
     # What the report measured can be measured again from the files alone.
-    from zoo.gpt.finetune_data import FinetuneDataModule
+    from zoo.gpt.finetuning.data import FinetuneDataModule
 
     data = FinetuneDataModule(before.config, source="sentences", tokenizer=str(pretrained / "weights"))
     data.setup()
@@ -157,7 +157,7 @@ def test_the_ablations_draw_their_table_and_go_on_where_they_stopped(
 
 
 def test_the_heuristics_over_the_checkpoints_of_a_run(pretrained: Path, tmp_path: Path) -> None:
-    from zoo.gpt.zero_shot_heuristics import Tasks, draw, generated_schemas, over_checkpoints
+    from zoo.gpt.evaluation.heuristics import Tasks, draw, generated_schemas, over_checkpoints
     from zoo.shared.errors import UserError
 
     points = over_checkpoints(pretrained, Tasks(pronouns=generated_schemas()))

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.cli import main
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.model import GPT
-from zoo.gpt.scaling import LADDER, SMOKE, GridSettings, flops_per_token, learning_rate, plans, shapes_of, target
+from zoo.gpt.scaling.grid import LADDER, SMOKE, GridSettings, flops_per_token, learning_rate, plans, shapes_of, target
 
 QUICK = ("--smoke", "--tokens", "8192")
 
@@ -123,8 +123,8 @@ def test_a_finished_grid_is_not_overwritten(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_repeated_text_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from zoo.gpt import scale_command
-    from zoo.gpt.scaling_corpus import prepare_corpus
+    from zoo.gpt.scaling import command as scale_command
+    from zoo.gpt.scaling.corpus import prepare_corpus
 
     corpus = prepare_corpus(SMOKE, tmp_path)
     assert prepare_corpus(SMOKE, tmp_path) == corpus

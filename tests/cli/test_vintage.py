@@ -12,8 +12,9 @@ from PIL import Image
 
 import zoo
 from zoo.cli import main
-from zoo.gpt import sources, vintage
+from zoo.gpt import sources
 from zoo.gpt.tokenizer import GptTokenizer
+from zoo.gpt.vintage import measures as vintage
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 from zoo.shared.text.documents import Document, write_documents
 from zoo.shared.text.sentences import sentences

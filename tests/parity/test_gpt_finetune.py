@@ -22,9 +22,9 @@ from transformers import (
 
 import zoo
 from zoo.gpt.configs import GptConfig
-from zoo.gpt.finetune_metrics import measure
-from zoo.gpt.finetune_task import FinetuneTask
-from zoo.gpt.inputs import Marks, pad, sequences
+from zoo.gpt.finetuning.inputs import Marks, pad, sequences
+from zoo.gpt.finetuning.metrics import measure
+from zoo.gpt.finetuning.task import FinetuneTask
 from zoo.gpt.model import GPT
 from zoo.shared.errors import UserError
 

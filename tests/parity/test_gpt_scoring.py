@@ -13,11 +13,11 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import zoo
-from zoo.gpt.exam import Exam
-from zoo.gpt.free_form import bleu, rouge, torch_bleu
-from zoo.gpt.lambada import CANDIDATES, first_word, lambada
+from zoo.gpt.evaluation.exam import Exam
+from zoo.gpt.evaluation.free_form import bleu, rouge, torch_bleu
+from zoo.gpt.evaluation.lambada import CANDIDATES, first_word, lambada
+from zoo.gpt.evaluation.stop_words import STOP_WORDS
 from zoo.gpt.scoring import continuation_losses, likeliest_next, score_continuations, text_losses
-from zoo.gpt.stop_words import STOP_WORDS
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 
 CONTEXT = 32

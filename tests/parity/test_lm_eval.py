@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from zoo.gpt.harness import generation_settings, harness_model
+from zoo.gpt.evaluation.harness import generation_settings, harness_model
 from zoo.shared.errors import UserError
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 
@@ -178,6 +178,6 @@ def test_settings_of_tasks() -> None:
 def test_the_harness_knows_the_name() -> None:
     from lm_eval.api.registry import get_model
 
-    from zoo.gpt.harness import harness_class
+    from zoo.gpt.evaluation.harness import harness_class
 
     assert get_model("zoo") is harness_class()

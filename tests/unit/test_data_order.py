@@ -213,7 +213,9 @@ def test_lightning_resumes_where_it_stopped(tmp_path, workers):
 
 
 def test_growing_batches_go_through_the_order_without_gaps_on_any_number_of_ranks():
-    def sampler(rank=0, world_size=1, ramp=BatchRamp(start=2, batches=10), **more):
+    ramp = BatchRamp(start=2, batches=10)
+
+    def sampler(rank=0, world_size=1, **more):
         return GlobalBatchSampler(50, batch_size=8, seed=3, rank=rank, world_size=world_size, ramp=ramp, **more)
 
     whole = sampler()

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 
 from zoo.gpt.configs import GptConfig
-from zoo.gpt.finetune_data import FinetuneDataModule
-from zoo.gpt.finetune_metrics import measure
-from zoo.gpt.finetune_sources import Example
-from zoo.gpt.finetune_targets import targets
-from zoo.gpt.finetune_task import FinetuneTask, extend, finetune_schedule, keep_blocks, language_loss_sum
-from zoo.gpt.inputs import FinetuneTokenizer, Marks, pad, sequences, with_marks
-from zoo.gpt.lstm import LstmTwin
+from zoo.gpt.evaluation.heuristics import Tasks, cross_fitted_matthews, generated_schemas, heuristic_scores
+from zoo.gpt.evaluation.winograd import Schema
+from zoo.gpt.finetuning.data import FinetuneDataModule
+from zoo.gpt.finetuning.inputs import FinetuneTokenizer, Marks, pad, sequences, with_marks
+from zoo.gpt.finetuning.lstm import LstmTwin
+from zoo.gpt.finetuning.metrics import measure
+from zoo.gpt.finetuning.sources import Example
+from zoo.gpt.finetuning.targets import targets
+from zoo.gpt.finetuning.task import FinetuneTask, extend, finetune_schedule, keep_blocks, language_loss_sum
 from zoo.gpt.model import GPT
 from zoo.gpt.tokenizer import GptTokenizer
-from zoo.gpt.winograd import Schema
-from zoo.gpt.zero_shot_heuristics import Tasks, cross_fitted_matthews, generated_schemas, heuristic_scores
 from zoo.shared.data.images import BadSample
 from zoo.shared.errors import UserError
 from zoo.shared.text.bpe_training import train_byte_level_bpe
@@ -108,7 +108,7 @@ def test_a_large_vocabulary_is_taken_in_chunks_with_the_same_gradients(monkeypat
     states, matrix = torch.randn(2, 1, 8, 6, requires_grad=True), torch.randn(11, 6, requires_grad=True)
     tokens, lengths = torch.randint(11, (2, 1, 8)), torch.tensor([[8], [5]])
     whole = torch.autograd.grad(language_loss_sum(states, matrix, tokens, lengths), (states, matrix))
-    monkeypatch.setattr("zoo.gpt.finetune_task._LOGITS", 33)
+    monkeypatch.setattr("zoo.gpt.finetuning.task._LOGITS", 33)
     parts = torch.autograd.grad(language_loss_sum(states, matrix, tokens, lengths), (states, matrix))
     for one, two in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, two)

@@ -15,22 +15,22 @@ import pytest
 import torch
 
 import zoo
-from zoo.gpt.arithmetic import TASKS, arithmetic, demonstrations, problems
-from zoo.gpt.cbt import cbt, filled, read_cloze
-from zoo.gpt.choices import choose, encode_pair, read_items
-from zoo.gpt.detokenizers import DETOKENIZERS
-from zoo.gpt.exam import Exam, protocol
-from zoo.gpt.free_form import exact_match, f1, jackknife_error, sentences
-from zoo.gpt.lambada import first_word, read_passages
-from zoo.gpt.perplexity import perplexity
-from zoo.gpt.prompts import Item, build_prompts, draw_demonstrations
-from zoo.gpt.reading import coqa, leave_one_out, natural_questions, read_coqa, read_questions
+from zoo.gpt.evaluation.arithmetic import TASKS, arithmetic, demonstrations, problems
+from zoo.gpt.evaluation.cbt import cbt, filled, read_cloze
+from zoo.gpt.evaluation.choices import choose, encode_pair, read_items
+from zoo.gpt.evaluation.detokenizers import DETOKENIZERS
+from zoo.gpt.evaluation.exam import Exam, protocol
+from zoo.gpt.evaluation.free_form import exact_match, f1, jackknife_error, sentences
+from zoo.gpt.evaluation.lambada import first_word, read_passages
+from zoo.gpt.evaluation.perplexity import perplexity
+from zoo.gpt.evaluation.prompts import Item, build_prompts, draw_demonstrations
+from zoo.gpt.evaluation.reading import coqa, leave_one_out, natural_questions, read_coqa, read_questions
+from zoo.gpt.evaluation.summarisation import random_sentences, read_articles, summarisation
+from zoo.gpt.evaluation.translation import read_pairs, translation
+from zoo.gpt.evaluation.winograd import read_schemas, substituted, winograd
+from zoo.gpt.evaluation.words import TASKS as WORDS
+from zoo.gpt.evaluation.words import cycled, frequent_words, interrupted, read_words, scrambled, shuffled, words
 from zoo.gpt.scoring import continuation_losses
-from zoo.gpt.summarisation import random_sentences, read_articles, summarisation
-from zoo.gpt.translation import read_pairs, translation
-from zoo.gpt.winograd import read_schemas, substituted, winograd
-from zoo.gpt.words import TASKS as WORDS
-from zoo.gpt.words import cycled, frequent_words, interrupted, read_words, scrambled, shuffled, words
 from zoo.shared.errors import UserError
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 
@@ -438,7 +438,7 @@ def test_right_answers_count(roomy: Exam, tmp_path: Path, monkeypatch: pytest.Mo
         question = prompt.split("\n\n")[-1]
         return f"{sums[question]} " if number % 2 else f"{sums[question]}0"
 
-    monkeypatch.setattr("zoo.gpt.arithmetic.complete", oracle(solve))
+    monkeypatch.setattr("zoo.gpt.evaluation.arithmetic.complete", oracle(solve))
     result = arithmetic(replace(roomy, limit=10, shots=4))
     assert [figure.name for figure in result.figures] == list(TASKS)
     for figure in result.figures:
@@ -451,7 +451,8 @@ def test_right_answers_count(roomy: Exam, tmp_path: Path, monkeypatch: pytest.Mo
     path = written(tmp_path, "words", "\n".join(listed))
     spelled = {item.prompt: item.answers[0] for task in WORDS for item in scrambled(task, listed)}
     monkeypatch.setattr(
-        "zoo.gpt.words.complete", oracle(lambda n, prompt: spelled[prompt.split("\n")[-1]] if n % 2 else " no")
+        "zoo.gpt.evaluation.words.complete",
+        oracle(lambda n, prompt: spelled[prompt.split("\n")[-1]] if n % 2 else " no"),
     )
     result = words(replace(roomy, data=path, shots=2))
     assert [(figure.value, figure.chance, figure.shots) for figure in result.figures] == [(0.5, 0.25, 2)] * 5
@@ -465,7 +466,8 @@ def test_translations_and_summaries_are_cut_at_sentences(
     path = written(tmp_path, "pairs", "".join(f"{a}\t{b}\n" for a, b in pairs))
     french = {f"{a} =": b for a, b in pairs}
     monkeypatch.setattr(
-        "zoo.gpt.translation.complete", oracle(lambda n, prompt: f" {french[prompt.split(chr(10))[-1]]} Et encore.")
+        "zoo.gpt.evaluation.translation.complete",
+        oracle(lambda n, prompt: f" {french[prompt.split(chr(10))[-1]]} Et encore."),
     )
     (figure,) = translation(replace(roomy, data=path, shots=2)).figures
     assert figure.value == pytest.approx(100)
@@ -480,7 +482,7 @@ def test_translations_and_summaries_are_cut_at_sentences(
         assert prompt == f"{article}\nTL;DR:"
         return " A cat sat. A dog ran. And then? Nothing of this counts any more, as it is the fourth."
 
-    monkeypatch.setattr("zoo.gpt.summarisation.complete", oracle(summary))
+    monkeypatch.setattr("zoo.gpt.evaluation.summarisation.complete", oracle(summary))
     figures = summarisation(replace(roomy, data=path)).figures
     assert figures[0].value == pytest.approx(2 * 6 / (6 + 8))
 
@@ -490,7 +492,8 @@ def test_the_confident_answers(roomy: Exam, tmp_path: Path, monkeypatch: pytest.
     path = written(tmp_path, "nq", "".join(json.dumps(row) + "\n" for row in rows))
     # The oracle is the surer the earlier; the first one is right, the second wrong, of the rest every fourth is right.
     monkeypatch.setattr(
-        "zoo.gpt.reading.complete", oracle(lambda n, prompt: "the Ann Lee!" if n == 0 or n % 4 == 3 else "Bob")
+        "zoo.gpt.evaluation.reading.complete",
+        oracle(lambda n, prompt: "the Ann Lee!" if n == 0 or n % 4 == 3 else "Bob"),
     )
     everything, sure = natural_questions(replace(roomy, data=path)).figures
     assert (everything.value, everything.items, everything.shots) == (51 / 200, 200, 5)
@@ -498,7 +501,7 @@ def test_the_confident_answers(roomy: Exam, tmp_path: Path, monkeypatch: pytest.
     assert sure.chance == 1  # all questions have the same answer
 
     path = written(tmp_path, "coqa", COQA)
-    monkeypatch.setattr("zoo.gpt.reading.complete", oracle(lambda n, prompt: "a cat" if n == 0 else "blue"))
+    monkeypatch.setattr("zoo.gpt.evaluation.reading.complete", oracle(lambda n, prompt: "a cat" if n == 0 else "blue"))
     score, exact = coqa(replace(roomy, data=path)).figures
     assert (score.value, exact.value) == (0.5, 0.5)
 

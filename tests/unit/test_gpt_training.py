@@ -40,7 +40,9 @@ def test_windows_predict_every_token_but_the_first_once() -> None:
     assert len(tokens) - 1 - len(predicted) < CONFIG.context
     text = module.preprocessor.tokenizer
     for window in windows[:20]:
-        assert window["bytes"] == len(text.decode_bytes([t for t in window["tokens"][1:].tolist() if t != text.end_of_text]))
+        assert window["bytes"] == len(
+            text.decode_bytes([t for t in window["tokens"][1:].tolist() if t != text.end_of_text])
+        )
 
 
 def test_documents_are_parted_by_the_end_of_text_and_the_vocabulary_is_that_of_the_training_part() -> None:
@@ -85,9 +87,9 @@ def test_no_document_after_the_cutoff_and_none_without_a_year_is_read(tmp_path: 
     [
         ({"source": "EMPTY"}, "no document with text in it"),
         ({"source": "SHORT"}, r"fewer than one window of 33"),
-        ({"source": "BAD"}, "is not UTF-8 at byte 3"),
+        ({"source": "BAD"}, "is not UTF-8 at byte 3; mend"),
         ({"source": "nowhere.txt"}, "nowhere.txt"),
-        ({"tokenizer": "EMPTYDIR"}, "tokenizer"),
+        ({"tokenizer": "EMPTYDIR"}, "comes with its weights"),
         ({"held_out": 1.0}, "--data.held_out"),
         ({"cutoff": 1700}, "no document has a known year"),
         ({"ramp_start": 0}, "batch ramp"),
@@ -96,12 +98,13 @@ def test_no_document_after_the_cutoff_and_none_without_a_year_is_read(tmp_path: 
 def test_what_cannot_be_trained_on_is_said_in_one_line(settings: dict, message: str, tmp_path: Path) -> None:
     (tmp_path / "EMPTY").write_text(" \n")
     (tmp_path / "SHORT").write_text("To be.")
-    (tmp_path / "BAD").write_bytes(b"abc\xff")
+    (tmp_path / "BAD").mkdir()
+    (tmp_path / "BAD" / "one.txt").write_bytes(b"abc\xff")
+    (tmp_path / "BAD" / "two.txt").write_text("To be.")
     (tmp_path / "EMPTYDIR").mkdir()
     settings = {k: str(tmp_path / v) if isinstance(v, str) and v.isupper() else v for k, v in settings.items()}
     if settings.get("source", "").endswith("SHORT"):  # the vocabulary of a short text is short
         settings["tokenizer"] = str(zoo.save_weights(zoo.create_model("gpt-debug"), tmp_path / "w"))
-        data().preprocessor
         module = data()
         module.setup()
         module.preprocessor.save(tmp_path / "w")
@@ -119,7 +122,7 @@ def test_training_on_from_weights_takes_their_tokenizer(tmp_path: Path) -> None:
     again.start_from(tmp_path / "weights")
     assert again.readers[0].tokens.fingerprint == first.readers[0].tokens.fingerprint
     (tmp_path / "bare").mkdir()
-    with pytest.raises(UserError, match="--data.tokenizer"):
+    with pytest.raises(UserError, match=r"give --data\.tokenizer"):
         data().start_from(tmp_path / "bare")
 
 

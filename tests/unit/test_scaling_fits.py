@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import linregress, t
 
-from zoo.gpt import scaling_fits as laws
-from zoo.gpt import scaling_forms as forms
+from zoo.gpt.scaling import fits as laws
+from zoo.gpt.scaling import forms
 from zoo.shared.errors import UserError
 
 SIZES = np.geomspace(1e4, 1e8, 5)

@@ -16,12 +16,14 @@ import torch
 from scipy import stats
 
 import zoo
-from zoo.gpt import code_in_context as code
-from zoo.gpt import knowledge, sources, vintage
-from zoo.gpt.code_runner import run_program
+from zoo.gpt import sources
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.data import GptDataModule
-from zoo.gpt.exam import Exam
+from zoo.gpt.evaluation.exam import Exam
+from zoo.gpt.vintage import code_in_context as code
+from zoo.gpt.vintage import knowledge
+from zoo.gpt.vintage import measures as vintage
+from zoo.gpt.vintage.code_runner import run_program
 from zoo.shared.errors import UserError
 from zoo.shared.text import python_docs, verse, webster
 from zoo.shared.text.bpe_training import train_byte_level_bpe
@@ -336,7 +338,7 @@ def test_knowledge_counts_what_a_model_prefers(exam: Exam, monkeypatch: pytest.M
     assert (everything.items, early.items) == (len(questions), sum(one.year <= 1930 for one in questions))
 
     def scholar(exam: Exam, contexts: list[str], choices: list[tuple[str, ...]], rule: str) -> object:
-        from zoo.gpt.choices import Chosen
+        from zoo.gpt.evaluation.choices import Chosen
 
         known = [one.answer if one.year <= 1930 else (one.answer + 1) % 4 for one in questions]
         return Chosen(best=np.array(known), scores=[], truncated=0)

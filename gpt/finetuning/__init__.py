@@ -1,0 +1,1 @@
+"""GPT-1: fine-tuning, and what of it helps."""

@@ -1,0 +1,1 @@
+"""Scaling laws from a grid of small runs."""

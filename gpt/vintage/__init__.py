@@ -1,0 +1,1 @@
+"""What a model of old text knows, and of when."""
