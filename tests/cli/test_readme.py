@@ -1,4 +1,4 @@
-"""Every command and the Python of the README run, on small stand-ins for what a reader has."""
+"""Every command and the Python of the READMEs run, on small stand-ins for what a reader has."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ from PIL import Image
 
 import zoo
 from zoo.cli import main
+from zoo.gpt.tokenizer import GptTokenizer
+from zoo.shared.text.bpe_training import train_byte_level_bpe
+from zoo.shared.text.sentences import sentences
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+GPT_README = (ROOT / "gpt" / "README.md").read_text()
+ELSEWHERE = {"scale": "test_scale.py", "verify": "test_verify.py"}  # what takes longer is run whole there
 FAST = ["--trainer.max_steps", "2", "--trainer.max_epochs", "-1", "--trainer.accelerator", "cpu", "--compare", "{}"]
 
 # open_clip's default bfloat16 and transformers' loaders warn of their own future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return [line.split("  #")[0].strip() for line in lines if line.startswith("zoo ")]
+def commands(text: str = README) -> list[str]:
+    lines = [line for block in blocks("sh", text) for line in block.splitlines()]
+    found = [line.split(" #")[0].strip() for line in lines if line.startswith("zoo ")]
+    return [line for line in found if line.split()[1] not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = zoo.create_model("clip-debug")
     zoo.save_weights(model, folder / "weights")
     zoo.save_weights(model, folder / "hub", format="hf")
+    write_texts(folder)
     return folder
+
+
+def write_texts(folder: Path) -> None:
+    """Texts, and a GPT with the tokenizer that was trained on them."""
+    for place in ("texts", "books"):
+        (folder / place).mkdir()
+        for number, document in enumerate(sentences(60)):
+            (folder / place / f"{number:02}.txt").write_text(document.text)
+    tokenizer = GptTokenizer(train_byte_level_bpe((d.text for d in sentences(60)), 300))
+    model = zoo.create_model("gpt-debug", vocab_size=300, context=256)
+    zoo.save_weights(model, folder / "gpt", preprocessor=tokenizer)
+    zoo.save_weights(model, folder / "gpt-hub", format="hf", preprocessor=tokenizer)
 
 
 def write_tar(path: Path, source) -> None:
@@ -65,22 +85,39 @@ def stand_in(line: str, place: Path) -> list[str]:
     """The words of a README line with what a reader has replaced by what the test has, and cut short."""
     line = line.replace("hf:openai/clip-vit-base-patch32", str(place / "hub"))
     line = line.replace("runs/clip-nano/DATE/weights", str(place / "weights"))
+    line = line.replace("hf:openai-community/gpt2", str(place / "gpt-hub"))
+    line = line.replace("runs/gpt-nano/DATE/weights", str(place / "gpt")).replace("train:16000", "train:300")
+    line = line.replace("--recipe finetune", "--recipe finetune-smoke")
     line = line.replace("{00000..00099}.tar", "00000.tar").replace("--trainer.devices 8", "--trainer.devices 1")
     words = shlex.split(line)[1:]
     if "--resume" in words:
         return ["train", "--resume", interrupted(place)]
-    if words[0] == "verify":  # tests/cli/test_verify.py runs all of it
-        return ["verify", "convert", "--fast"]
     if words[0] == "train":
         words += [*FAST, "--out", str(place / f"run-{abs(hash(line))}"), "--data.batch_size", "16"]
         words += ["--trainer.precision", "32-true"]
         if "clip-vit-b-32" in words:  # the real size takes a minute to save
             words += ["--model.vision_depth", "1", "--model.text_depth", "1", "--model.image_size", "64", "--no-audit"]
         words += ["--data.workers", "0"]
+        if words[1].startswith("gpt"):
+            words += ["--report", "false", "--trainer.limit_val_batches", "0", "--trainer.accumulate_grad_batches", "1"]
+        if words[1] == "gpt2":
+            words += ["--model.depth", "1", "--model.width", "64", "--model.heads", "1", "--model.context", "32"]
+        if "books/*.txt" in words:
+            words += ["--model.vocab_size", "300"]
     elif words[0] in ("classify", "search"):
         words += ["--weights", str(place / "weights")]
-    elif words[0] == "eval":
+    elif words[:2] == ["eval", "clip"]:
         words += ["--benchmark", "retrieval"]
+    elif words[:2] == ["eval", "gpt"]:
+        if "lambada_test.jsonl" in words:
+            Path("lambada_test.jsonl").write_text('{"text": "The king sees the queen and the queen sees the king"}\n')
+        else:
+            words += ["--benchmark", "arithmetic"]
+        words += ["--limit", "2", *([] if "--weights" in words else ["--weights", str(place / "gpt")])]
+    elif words[0] == "generate":
+        words += ["--weights", str(place / "gpt"), "--max-new-tokens", "4"]
+    elif words[0] == "ablate":
+        words += ["gpt-debug", "--source", "sentences", "--items", "16", "--epochs", "1", "--pretrain-steps", "2"]
     return words
 
 
@@ -94,7 +131,7 @@ def interrupted(place: Path) -> str:
     return run
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", dict.fromkeys([*commands(), *commands(GPT_README)]))
 def test_readme_command(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert main(stand_in(line, place)) == 0
@@ -124,3 +161,5 @@ def test_readme_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_are_commands_to_run() -> None:
     assert len(commands()) >= 6
+    assert len(commands(GPT_README)) >= 8
+    assert all((ROOT / "tests" / "cli" / name).is_file() for name in ELSEWHERE.values())
