@@ -33,7 +33,8 @@ class GptConfig:
     tokenizer: str = "gpt2"
     """``gpt1``, ``gpt2``, ``talkie``, ``talkie-chat``, or ``bpe`` for one that is trained with the model."""
     dropout: float = 0.0
-    """Dropout on embeddings, residual branches and attention weights (GPT-1, Section 4.1: 0.1)."""
+    """Dropout on embeddings, residual branches and attention weights (GPT-1, Section 4.1: 0.1); in Talkie's layout on
+    residual branches only."""
     checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     classes: int = 0
@@ -46,6 +47,8 @@ class GptConfig:
         for name in ("vocab_size", "context", "width", "depth", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.context < 2:
+            raise ValueError("context must be at least 2: a token and the next one")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.layout == "talkie" and self.width // self.heads % 2:
@@ -58,7 +61,7 @@ class GptConfig:
     @property
     def hidden(self) -> int:
         """Units of the feed-forward part: 4 times the width, or 8/3 in steps of 128 where it is gated."""
-        return round(8 / 3 * self.width / 128) * 128 if self.layout == "talkie" else 4 * self.width
+        return max(1, round(8 / 3 * self.width / 128)) * 128 if self.layout == "talkie" else 4 * self.width
 
     def architecture(self) -> dict[str, object]:
         """The fields that weights depend on: neither what only matters while training nor the tokenizer."""

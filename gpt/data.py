@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from zoo.shared.text.documents import Document, open_documents
 from zoo.shared.text.prepare import HELD_OUT, TRAIN, is_held_out
 from zoo.shared.text.token_files import TokenFile
 from zoo.shared.text.tokenizer_files import has_tokenizer
-from zoo.shared.text.tokens import Tokens, from_texts
+from zoo.shared.text.tokens import UNKNOWN_YEAR, Tokens, from_texts
 
 log = logging.getLogger("zoo")
 
@@ -109,6 +110,7 @@ class GptDataModule(KeyedDataModule):
         self.paired = paired
         self.ramp = None if ramp_start is None else BatchRamp(start=ramp_start, batches=ramp_batches)
         self.held_out_tokens: Tokens | None = None
+        self.trained = False
         self.paired_tokens: dict[str, Tokens] = {}
 
     def start_from(self, weights: Path | None) -> None:
@@ -117,6 +119,7 @@ class GptDataModule(KeyedDataModule):
         Raises:
             UserError: The model has a tokenizer of its own, and it does not lie there.
         """
+        self.trained = True
         if self.tokenizer is not None:
             return
         if weights is not None and has_tokenizer(weights):
@@ -134,7 +137,14 @@ class GptDataModule(KeyedDataModule):
         else:
             train, held_out = self._texts()
         train = self._until_cutoff(train)
-        held_out = self._until_cutoff(held_out) if held_out is not None else None
+        if held_out is not None and self.cutoff is not None:
+            years = held_out.documents["year"]
+            dated = bool(((years != UNKNOWN_YEAR) & (years <= self.cutoff)).any())
+            held_out = self._until_cutoff(held_out) if dated else None
+        if held_out is None:
+            log.warning(
+                "no text is held out, so nothing will be measured; a larger --data.held_out takes more documents"
+            )
         context = self.config.context
         if len(train) <= context:
             raise UserError(
@@ -147,6 +157,28 @@ class GptDataModule(KeyedDataModule):
     def count(self, batch: Item) -> dict[str, int]:
         """Predicted tokens."""
         return {"tokens": batch["tokens"][:, 1:].numel()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is counted, and which text it was."""
+        return {**super().state_dict(), "text": self._text()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on, with the same text.
+
+        Raises:
+            UserError: The text or the tokenizer has changed since.
+        """
+        if state_dict.get("text", self._text()) != self._text():
+            raise UserError(
+                f"the text of {self.source}, or its tokenizer, is not the one that the run began with; "
+                "bring it back, or train its weights on: zoo train gpt --weights RUN/weights"
+            )
+        super().load_state_dict(state_dict)
+
+    def _text(self) -> list[Any]:
+        train = self.readers[0].tokens  # type: ignore[attr-defined]
+        digest = zlib.crc32(np.ascontiguousarray(train.documents["tokens"]).tobytes())
+        return [train.fingerprint, len(train), digest]
 
     @property
     def description(self) -> str:

@@ -48,7 +48,6 @@ FAMILY = FamilySpec(
         Watch(
             metric="val/gap",
             above=1.0,
-            patience=2,
             advice="held-out text is far harder than training text, which is being learnt by heart: use more text, "
             "a smaller model, fewer steps or --model.dropout 0.1",
         ),

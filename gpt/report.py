@@ -98,18 +98,24 @@ def baseline(datamodule: GptDataModule) -> float | None:
     if train.bytes > _BASELINE or held_out is None or datamodule.preprocessor is None:
         return None
     texts = [
-        datamodule.preprocessor.tokenizer.decode_bytes(tokens.read(0, min(len(tokens), limit)))
+        _bytes(datamodule, tokens.read(0, min(len(tokens), limit)))
         for tokens, limit in ((train, len(train)), (held_out, _TOKENS))
     ]
     return primed_bits_per_byte(*texts)
+
+
+def _bytes(datamodule: GptDataModule, ids: np.ndarray) -> bytes:
+    """The text of ids; ends of text, whose bytes the model does not count either, are left out."""
+    assert datamodule.preprocessor is not None
+    tokenizer = datamodule.preprocessor.tokenizer
+    return tokenizer.decode_bytes(ids[ids != (-1 if tokenizer.end_of_text is None else tokenizer.end_of_text)])
 
 
 def sample(model: Any, datamodule: GptDataModule) -> str:
     """What the model writes of itself."""
     options = GenerationOptions(max_new_tokens=min(400, model.config.context - 1), temperature=0.8, top_k=200, seed=1)
     assert datamodule.preprocessor is not None
-    start = datamodule.preprocessor.tokenizer.encode("\n")
-    return generate_texts(model, datamodule.preprocessor, ["\n"], options)[0].text if start else ""
+    return generate_texts(model, datamodule.preprocessor, ["\n"], options)[0].text
 
 
 def draw_surprise(model: Any, tokens: Tokens, preprocessor: Any, path: Path) -> None:

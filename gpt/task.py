@@ -111,6 +111,7 @@ class GptTask(LightningModule):
         else:
             optimizer = adamw(self.model, **settings)
         total = self.decay_steps or planned_steps(self.trainer)
-        factor = build_schedule(self.schedule, warmup=self.warmup_steps, total=total, final=self.final_lr)
+        final = None if self.schedule == "constant" else self.final_lr
+        factor = build_schedule(self.schedule, warmup=self.warmup_steps, total=total, final=final)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -34,6 +34,8 @@ def cross_entropy_sum(hidden: Tensor, matrix: Tensor, targets: Tensor) -> Tensor
     Returns:
         A float32 scalar, in nats.
     """
+    if not torch.is_grad_enabled():
+        hidden, matrix = hidden.detach(), matrix.detach()  # parameters ask for gradients here, too
     return _Sum.apply(hidden, matrix, targets)
 
 
@@ -112,5 +114,7 @@ def _add_product(total: Tensor, slope: Tensor, states: Tensor) -> None:
     """Add ``slope.T @ states`` to ``total`` in its own precision."""
     if slope.dtype == total.dtype:
         total.addmm_(slope.T, states)
-    else:
+    elif slope.dtype == torch.bfloat16:
         total.add_(slope.T @ states)
+    else:  # a sum over thousands of rows does not fit into float16
+        total.addmm_(slope.T.to(total.dtype), states.to(total.dtype))

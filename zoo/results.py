@@ -66,12 +66,16 @@ def write_results(
         task.eval()
         if spec.report and settings["report"]:
             run.samples.mkdir(exist_ok=True)
+            task.model.to(trainer.strategy.root_device)  # the trainer has moved it to the CPU
             report = resolve(spec.report)(task, trainer.datamodule, run.samples)
+            task.model.cpu()
         metrics = {
             "family": spec.name,
             "model": name,
             "objective": settings.get("objective"),
             "figures": {f.key: f.value for f in report.figures},
+            "shown": {f.key: {"name": f.name, "percent": f.percent} for f in report.figures},
+            "title": report.title,
             "chance": {f.key: f.chance for f in report.figures if f.chance is not None},
             "parameters": sum(p.numel() for p in task.model.parameters()),
             "steps": trainer.global_step,
@@ -90,10 +94,12 @@ def read_results(run: RunFolder) -> RunResult:
     """The results of a run that is finished already, as they lie in its folder."""
     metrics = read_json(run.metrics)
     figures = [
-        Figure(name=key, key=key, value=value, chance=metrics["chance"].get(key))
+        Figure(
+            key=key, value=value, chance=metrics["chance"].get(key), **metrics.get("shown", {}).get(key, {"name": key})
+        )
         for key, value in metrics["figures"].items()
     ]
-    report = Report(title=metrics["model"], figures=figures)
+    report = Report(title=metrics.get("title", metrics["model"]), figures=figures)
     return RunResult(folder=run.path, weights=run.weights, metrics=metrics, report=report)
 
 

@@ -85,12 +85,20 @@ def start_run(name: str, settings: dict[str, Any], callbacks: Sequence[Callback]
     """Start a run from complete settings (see :mod:`zoo.settings`), and those to compare with it."""
     console = Console(stderr=True, quiet=not first_process())
     config_of(family_of(name), settings)  # wrong sizes are said before a folder is made
-    if settings.get("weights") == NEWEST:
-        settings["weights"] = str(newest_weights(family_of(name).name, model=canonical(name)))
-        console.print(f"starting from {settings['weights']}", highlight=False, soft_wrap=True)
+    choose_newest(console, name, settings)
+    spec = family_of(name).trained_for(settings.get("objective"))
+    for part, values in ((spec.task, settings["task"]), (spec.datamodule, settings["data"])):
+        checked(resolve(part).__init__, f"the objective {settings.get('objective')}", values)
     run = RunFolder.create(canonical(name), settings.pop("out", None))
     run.write_config({"name": name, **settings})
     return run_and_compare(console, run, name, settings, callbacks, resume=False)
+
+
+def choose_newest(console: Console, name: str, settings: dict[str, Any]) -> None:
+    """Put the folder of the model's newest finished run in the place of the word ``newest``."""
+    if settings["weights"] == NEWEST:
+        settings["weights"] = str(newest_weights(family_of(name).name, model=canonical(name)).resolve())
+        console.print(f"starting from {settings['weights']}", highlight=False, soft_wrap=True)
 
 
 def resume_run(folder: str | Path, overrides: dict[str, Any], callbacks: Sequence[Callback] = ()) -> RunResult:
@@ -135,9 +143,16 @@ def run_and_compare(
         again = agree(resume and other.config.is_file())
         merged = parse_overrides(build_parser(spec, name, {}), {**merge(settings, changes), "compare": {}, "out": None})
         merged.pop("out", None)
-        if not again:
+        if again:
+            known = other.read_config()
+            if merged["weights"] == NEWEST:
+                merged["weights"] = known["weights"]
+            if known != {"name": name, **merged}:
+                other.reopen()  # the run was asked to go further
+        else:
             other = RunFolder.create(name, other.path)
-            other.write_config({"name": name, **merged})
+            choose_newest(console, name, merged)
+        other.write_config({"name": name, **merged})
         console.print(f"\n[bold]compare: {label}[/]")
         reports[label] = train_once(console, other, name, merged, callbacks, resume=again).report
     if not first_process():

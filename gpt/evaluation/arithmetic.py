@@ -64,7 +64,7 @@ def demonstrations(task: str, tested: list[Item], *, seed: int = 0) -> list[Item
 def arithmetic(exam: Exam) -> Result:
     """Exact match of the number that is written after each problem."""
     shots = SHOTS if exam.shots is None else exam.shots
-    count = COUNT if exam.limit is None else exam.limit
+    count = COUNT if exam.limit is None else min(COUNT, exam.limit)
     figures = []
     for task in TASKS:
         exam.say(f"arithmetic {task}")

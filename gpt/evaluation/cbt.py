@@ -44,7 +44,7 @@ def read_cloze(path: Path) -> list[Cloze]:
     """
     found: list[Cloze] = []
     sentences: list[str] = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         head, _, text = line.partition(" ")

@@ -200,7 +200,7 @@ def read_json_lines(path: Path, *, fields: Sequence[str], what: str) -> list[dic
         UserError: The file has another format, or nothing in it.
     """
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -33,7 +33,7 @@ def perplexity(exam: Exam) -> Result:
         raise UserError(f"{exam.file} is empty; running text is expected")
     whole = len(text)
     if exam.limit is not None:
-        text = "".join(text.splitlines(keepends=True)[: exam.limit])
+        text = "".join(line + "\n" for line in text.split("\n")[: exam.limit])[: len(text)]
     detokenizer = DETOKENIZERS[exam.detokenizer or "wikitext"]
     # A line end is a word too: the published counts of WikiText and of the Penn Treebank have it.
     words = len(text.split()) + text.count("\n")

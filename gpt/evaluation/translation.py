@@ -24,7 +24,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
         UserError: Another format.
     """
     found = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         parts = [part.strip() for part in line.split("\t")]

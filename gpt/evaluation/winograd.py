@@ -53,7 +53,7 @@ def read_schemas(path: Path) -> list[Schema]:
         rows = json.loads(text)
     except json.JSONDecodeError:
         try:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is neither XML nor JSON; {_FORMAT} are expected") from error
     rows = rows if isinstance(rows, list) else [rows]

@@ -66,7 +66,7 @@ def read_words(path: Path) -> list[str]:
     Raises:
         UserError: It is no list of words, or has too few.
     """
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if any(len(line.split()) > 1 for line in lines):
         raise UserError(f"{path} is no word list; one word on each line is expected, the most frequent first")
     words = [word for word in dict.fromkeys(lines) if word.isalpha() and _SHORTEST <= len(word) <= _LONGEST][:COUNT]

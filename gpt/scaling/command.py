@@ -110,6 +110,8 @@ def work(settings: GridSettings, out: Path, train: Any) -> dict[str, Any]:
     passes = corpus["passes_of_the_largest_budget"]
     if passes > 1:
         say(f"the corpus has {corpus['tokens']:,} tokens; the largest budget goes over it {passes:.2f} times")
+    if not (out / "grid.json").is_file():
+        scaling.write_records(out, settings, corpus, [])  # --resume finds it, whenever the first run is stopped
     todo = scaling.plans(settings)
     records: list[scaling.Record] = []
     for number, plan in enumerate(todo, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,16 @@ def prepare_corpus(settings: GridSettings, out: Path) -> dict[str, Any]:
         Tokens and bytes of both, the size of the vocabulary, and the passes of the largest budget.
 
     Raises:
-        UserError: Nothing is held out, or the largest budget needs too many passes.
+        UserError: Nothing is held out, the largest budget needs too many passes, or the folder holds another corpus.
     """
     folder, known = out / "tokens", out / "corpus.json"
-    if known.is_file():
-        return read_json(known)
     data = dict(settings.data)
+    made_with = json.loads(json.dumps({"data": data, "vocab_size": settings.vocab_size}))
+    if known.is_file():
+        kept = read_json(known)
+        if kept.get("made_with", made_with) != made_with:
+            raise UserError(f"{out} holds the corpus of other settings; choose another --out, or delete it")
+        return {**kept, "passes_of_the_largest_budget": _passes(settings, kept["tokens"])}
     there = [Path(data["source"]).expanduser() / part for part in ("train", "")]
     prepared = next((path for path in there if (path / "index.json").is_file()), None)
     own = Path(data["tokenizer"]).expanduser() if data.get("tokenizer") else prepared
@@ -45,19 +50,13 @@ def prepare_corpus(settings: GridSettings, out: Path) -> dict[str, Any]:
         raise UserError("no text is held out to measure on; give a larger --data.held_out, or more text")
     assert opened.preprocessor is not None
     tokenizer = opened.preprocessor.tokenizer
-    passes = settings.tokens / len(train)
-    if passes > MOST_PASSES:
-        raise UserError(
-            f"the corpus has {len(train):,} tokens, and the largest budget of {settings.tokens:,} would go over it "
-            f"{passes:.1f} times, more than {MOST_PASSES}; give more text or --tokens {MOST_PASSES * len(train)}"
-        )
-    if not (folder / "train" / "index.json").is_file():
-        writer = TokenWriter(folder / "train", tokenizer=tokenizer, plan={"made_by": "zoo scale gpt"})
-        if not writer.done:
-            _copy(train, writer)
+    passes, plan = _passes(settings, len(train)), {"made_by": "zoo scale gpt", "made_with": made_with}
+    writer = TokenWriter(folder / "train", tokenizer=tokenizer, plan=plan)
+    if not writer.finished:
+        _copy(train, writer)
         writer.finish()
-    if not (folder / "held-out" / "index.json").is_file():
-        writer = TokenWriter(folder / "held-out", tokenizer=tokenizer, plan={"made_by": "zoo scale gpt"})
+    writer = TokenWriter(folder / "held-out", tokenizer=tokenizer, plan=plan)
+    if not writer.finished:
         pieces = min(_EXCERPTS, max(1, len(held_out) // _EXCERPT))
         length = min(_EXCERPT, len(held_out) // pieces)
         for number, start in enumerate(np.linspace(0, len(held_out) - length, pieces).astype(int)):
@@ -72,14 +71,26 @@ def prepare_corpus(settings: GridSettings, out: Path) -> dict[str, Any]:
         "vocab_size": vocab_size,
         "held_out_tokens": read_json(folder / "held-out" / "index.json")["tokens"],
         "passes_of_the_largest_budget": passes,
+        "made_with": made_with,
     }
     write_json(known, corpus)
     return corpus
 
 
+def _passes(settings: GridSettings, tokens: int) -> float:
+    """How often the largest budget goes over so many tokens."""
+    passes = settings.tokens / tokens
+    if passes > MOST_PASSES:
+        raise UserError(
+            f"the corpus has {tokens:,} tokens, and the largest budget of {settings.tokens:,} would go over it "
+            f"{passes:.1f} times, more than {MOST_PASSES}; give more text or --tokens {MOST_PASSES * tokens}"
+        )
+    return passes
+
+
 def _copy(tokens: Any, writer: Any) -> None:
-    """Hand documents over; the writer adds the end of text again."""
+    """Hand over the documents that the writer has not yet; it adds the end of text again."""
     end = 0 if tokens.end_of_text is None else 1
-    for row, name in zip(tokens.documents, tokens.ids, strict=True):
+    for row, name in list(zip(tokens.documents, tokens.ids, strict=True))[writer.done :]:
         start, count = int(row["start"]), int(row["tokens"])
         writer.add(name, tokens.read(start, start + count - end), size=int(row["bytes"]))

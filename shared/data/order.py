@@ -110,7 +110,7 @@ class BatchRamp:
     def starts(self, batch_size: int, world_size: int) -> np.ndarray:
         """Where the growing batches begin in the run's samples, and where the last of them ends.
 
-        Sizes are rounded to what the ranks can share.
+        Sizes are rounded to what the ranks can share, so a run must be resumed on as many while batches grow.
         """
         share = np.arange(self.batches) / self.batches
         wanted = self.start + share * (batch_size - self.start)
@@ -159,6 +159,8 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
                 f"use --data.batch_size {max(1, size)} or less, or more data"
             )
         self.batch_size = batch_size
+        if ramp is not None and ramp.start > batch_size:
+            raise UserError(f"--data.ramp_start {ramp.start} is more than the full batch of {batch_size}; choose less")
         self.place = {"rank": rank, "world_size": world_size}
         slice_of_rank(batch_size, **self.place)  # says now what cannot be divided
         self.starts = np.zeros(1, dtype=np.int64) if ramp is None else ramp.starts(batch_size, world_size)

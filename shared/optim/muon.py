@@ -76,7 +76,8 @@ class Muon(torch.optim.Optimizer):
             [{"params": hidden, "weight_decay": weight_decay, "muon": True}] if hidden else []
         )
         groups += [{**group, "muon": False} for group in parameter_groups(others, weight_decay)]
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "momentum": momentum})
+        # By `fused` torch knows that the count of steps has to lie beside the parameters when a state is loaded.
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "momentum": momentum, "fused": True})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -123,7 +124,7 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=True,
+            fused=group["fused"],
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],

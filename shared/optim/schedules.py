@@ -40,9 +40,9 @@ def warmup_linear(warmup: int, total: int, *, final: float = 0.0) -> Schedule:
     return factor
 
 
-def warmup_constant(warmup: int, total: int, *, final: float = 1.0) -> Schedule:
+def warmup_constant(warmup: int, total: int) -> Schedule:
     """Rise linearly over ``warmup`` steps, then stay."""
-    return lambda step: r if (r := _warm(step, warmup)) is not None else final
+    return lambda step: r if (r := _warm(step, warmup)) is not None else 1.0
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

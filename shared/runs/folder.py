@@ -121,7 +121,10 @@ def newest_weights(family: str, runs: str | Path = RUNS, *, model: str | None = 
         weights = metrics.parent / "weights"
         if not weights.is_dir():
             continue
-        told = read_json(metrics)
+        try:
+            told = read_json(metrics)
+        except UserError:  # damaged: some other run will do
+            continue
         if told.get("family") == family and told.get("objective") is None and model in (None, told.get("model")):
             newest = max(newest or (0.0, weights), (metrics.stat().st_mtime, weights))
     if newest is None:

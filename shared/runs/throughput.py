@@ -85,7 +85,7 @@ class Throughput(Callback):
         self.waited = 0.0
         self.ideal = 0.0
         self.peak_memory_gb = 0.0
-        self._batch_ideal = 0.0  # the share of one batch in `ideal`
+        self._sample_ideal = 0.0  # the share of one sample in `ideal`
         self._peak = 0.0
         self._counter: ForwardFlops | None = None
         self._counting = False
@@ -136,7 +136,7 @@ class Throughput(Callback):
         """Add the batch up, and log at the trainer's interval."""
         if self._counter is not None:
             self._count(False)
-            self._batch_ideal = 3 * self._counter.flops / self._peak
+            self._sample_ideal = 3 * self._counter.flops / self._peak / len(args[1]["index"])
             self._counter = None
         now, wait = time.perf_counter(), _waited(trainer)
         batch = args[1]
@@ -144,7 +144,7 @@ class Throughput(Callback):
         self.tokens += trainer.datamodule.count(batch).get("tokens", 0) * data_world_size()  # type: ignore[attr-defined]
         self.seconds += now - self._clock
         self.waited += wait - self._wait
-        self.ideal += self._batch_ideal
+        self.ideal += self._sample_ideal * len(batch["index"])
         self._clock, self._wait = now, wait
         if logs_now(trainer):
             self._log(trainer, pl_module)

@@ -75,8 +75,9 @@ def test_no_document_after_the_cutoff_and_none_without_a_year_is_read(tmp_path: 
     (tmp_path / "dated.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = GptConfig(vocab_size=300, context=8, width=32, depth=1, heads=1, tokenizer="bpe")
     module = GptDataModule(config, source=str(tmp_path / "dated.jsonl"), cutoff=1930, held_out=0.0, batch_size=2)
-    text = module.preprocessor.decode(module.readers[0].tokens.read(0, len(module.readers[0].tokens)).tolist()) \
-        if module.setup() is None else ""  # fmt: skip
+    module.setup()
+    tokens = module.readers[0].tokens
+    text = module.preprocessor.decode(tokens.read(0, len(tokens)).tolist())
     assert "1930" in text
     assert "1931" not in text
     assert "nobody" not in text
@@ -175,6 +176,30 @@ def test_the_audit_passes_a_sound_run_and_names_what_is_wrong() -> None:
     assert not leak(train, train.select(documents=train.ids[:3])).passed
     small = GptTask(GPT(GptConfig(vocab_size=100, context=32, width=32, depth=1, heads=1, tokenizer="bpe")))
     assert "token ids" in {check.name for check in audit(small, module) if not check.passed}
+
+
+def test_a_run_goes_on_with_its_own_text_only(tmp_path: Path) -> None:
+    for number, document in enumerate(sentences(60)):
+        (tmp_path / f"{number:02}.txt").write_text(document.text)
+    state = data(source=str(tmp_path)).state_dict()
+    data(source=str(tmp_path)).load_state_dict(state)
+    (tmp_path / "99.txt").write_text("The quagga follows the zebra.\n" * 20)
+    with pytest.raises(UserError, match="not the one that the run began with"):
+        data(source=str(tmp_path)).load_state_dict(state)
+
+
+def test_a_constant_rate_stays_and_others_fall_to_their_share() -> None:
+    from types import SimpleNamespace
+
+    def last(**settings) -> float:
+        task = GptTask(GPT(CONFIG), lr=1.0, warmup_steps=2, **settings)
+        task._trainer = SimpleNamespace(max_steps=10, max_epochs=-1)
+        scheduler = task.configure_optimizers()["lr_scheduler"]["scheduler"]
+        return scheduler.lr_lambdas[0](10)
+
+    assert last(schedule="constant", final_lr=0.0) == 1.0
+    assert last(schedule="cosine", final_lr=0.1) == pytest.approx(0.1)
+    assert last(schedule="linear", final_lr=0.25) == pytest.approx(0.25)
 
 
 def test_xz_knows_what_it_has_read() -> None:
