@@ -117,7 +117,7 @@ class OpenAIConverter(GptConverter):
         if f"{ARRAY}0" not in shapes or (len(shapes) - 2) % 12 or len(shapes) < 14:
             return None
         depth = (len(shapes) - 2) // 12
-        return from_shapes(_openai_table(depth).zoo_shapes(shapes))
+        return from_shapes(_openai_table(depth).zoo_shapes(shapes), settled=True)
 
     def table(self, config: GptConfig) -> RuleTable:
         """The order of the arrays."""
@@ -192,7 +192,7 @@ class TalkieConverter(GptConverter):
         """Take the names."""
         if source.config or not any(key.endswith("blocks.0.embed_skip.a_g") for key in source.shapes):
             return None
-        return from_shapes(TALKIE_TABLE.zoo_shapes(source.shapes))
+        return from_shapes(TALKIE_TABLE.zoo_shapes(source.shapes), settled=True)
 
     def table(self, config: GptConfig) -> RuleTable:
         """Names of the release."""

@@ -22,11 +22,12 @@ _TOKENIZERS = {
 }
 
 
-def from_shapes(shapes: Shapes, **known: Any) -> Recognised | None:
+def from_shapes(shapes: Shapes, *, settled: bool = False, **known: Any) -> Recognised | None:
     """Infer a config.
 
     Args:
         shapes: Name to shape.
+        settled: The format leaves no choice where shapes do: heads have 64 channels, Talkie's texts 4,096 tokens.
         **known: Fields of the config that are known better.
 
     Returns:
@@ -61,7 +62,7 @@ def from_shapes(shapes: Shapes, **known: Any) -> Recognised | None:
     try:
         return Recognised(
             config=GptConfig(**(found | known)),
-            assumed={name: text for name, text in assumed.items() if name not in known},
+            assumed={name: text for name, text in assumed.items() if name not in known and not settled},
         )
     except ValueError as error:
         raise UserError(f"the sizes of this GPT do not fit together: {error}") from error

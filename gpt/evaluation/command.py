@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zoo.gpt.evaluation.detokenizers import DETOKENIZERS
-from zoo.gpt.evaluation.exam import Exam, Figure, Result, protocol
+from zoo.gpt.evaluation.exam import Exam, Result
 from zoo.registry import resolve
 from zoo.shared.command_line import Parser, add_model_options, console, give, say
 from zoo.shared.errors import UserError
@@ -72,7 +73,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         file='JSON lines {"question": ..., "choices": [...], "answer": ..., "year": ...}',
         uses=("shots",),
     ),
-    "heuristics": Benchmark(target="zoo.gpt.evaluation.command:heuristics"),
+    "heuristics": Benchmark(
+        target="zoo.gpt.evaluation.zero_shot:heuristics",
+        file="a folder with CoLA, SST-2, RACE (in folders of these names) or WSCollection.xml, as published",
+        uses=("run",),
+    ),
 }
 _QUICK = 25  # arithmetic problems of a task, where nobody asked for a benchmark
 
@@ -92,45 +97,6 @@ def run_benchmark(name: str, exam: Exam) -> Result:
         raise UserError(f"{name} needs its published file ({chosen.data}): give it with --data FILE")
     benchmark: Callable[[Exam], Result] = resolve(chosen.target)
     return benchmark(exam)
-
-
-def heuristics(exam: Exam) -> Result:
-    """GPT-1's zero-shot heuristics, on tasks made of sample packs (GPT-1, Section 5)."""
-    from zoo.gpt.evaluation.heuristics import NAMES, embedded, heuristic_scores
-
-    exam.say("zero-shot heuristics")
-    tasks = embedded() if exam.limit is None else embedded(exam.limit)
-    scores = heuristic_scores(exam.model, exam.tokenizer, tasks, batch_size=exam.batch_size)
-    figures = []
-    for name, score in scores.items():
-        what, metric = NAMES[name].rstrip(")").split(" (")
-        share = metric == "accuracy"
-        figures.append(
-            Figure(
-                name=what,
-                metric=metric,
-                value=score.value,
-                error=math.sqrt(score.value * (1 - score.value) / max(1, score.count - 1)) if share else None,
-                chance=score.chance,
-                chance_is="guessing",
-                items=score.count,
-            )
-        )
-    return Result(
-        figures=figures,
-        protocol=protocol(
-            exam,
-            benchmark="heuristics",
-            template={
-                "acceptability": "{sentence}",
-                "sentiment": "{sentence} very",
-                "reading": "{document} {question}{answer}",
-                "pronouns": "{text with the candidate}",
-            },
-            scoring="mean log-likelihood of a token; a cross-fitted threshold for acceptability",
-        ),
-        data={"generated": "film reviews (pack movie-reviews) and sentences of one pattern", "limit": exam.limit},
-    )
 
 
 def quick(exam: Exam) -> dict[str, Result]:
@@ -155,7 +121,7 @@ def evaluate(words: list[str]) -> int:
         "byte of held-out plays and a few arithmetic problems.",
     )
     parser.add_argument("--benchmark", metavar="NAME", help=", ".join(BENCHMARKS))
-    parser.add_argument("--data", metavar="FILE", help="the benchmark's published file")
+    parser.add_argument("--data", metavar="FILE", help="the benchmark's published file; of heuristics a folder")
     parser.add_argument("--train", metavar="FILE", help="file that demonstrations are drawn from; default: --data")
     parser.add_argument("--shots", type=int, metavar="K", help="demonstrations before each item, as many as fit")
     parser.add_argument("--limit", type=int, metavar="N", help="use at most N items")
@@ -165,7 +131,8 @@ def evaluate(words: list[str]) -> int:
         "--seed", type=int, default=0, metavar="S", help="seed of items and draws (default %(default)s)"
     )
     parser.add_argument("--batch-size", type=int, default=16, metavar="B", help="texts at once (default %(default)s)")
-    parser.add_argument("--out", metavar="DIR", help="folder for figures.json")
+    parser.add_argument("--run", metavar="RUN", help="heuristics: also over this run's checkpoints, drawn")
+    parser.add_argument("--out", metavar="DIR", help="folder for figures.json, and the picture of --run")
     add_model_options(parser, title="GPT")
     args = parser.parse_args(words)
     _check(args)
@@ -173,11 +140,12 @@ def evaluate(words: list[str]) -> int:
     from zoo.shared.files import check_writable, write_json
 
     out = check_writable(args.out) if args.out else None
-    model, preprocessor, weights = load_model(args.weights, args.device)
+    run = Path(args.run).expanduser() if args.run else None
+    model, preprocessor, weights = load_model(str(run / "weights") if run else args.weights, args.device)
     exam = Exam(
         model=model,
         tokenizer=preprocessor,
-        data=_file(args.data, "--data"),
+        data=_data(args),
         train=_file(args.train, "--train"),
         shots=args.shots,
         limit=args.limit,
@@ -188,13 +156,19 @@ def evaluate(words: list[str]) -> int:
         say=say,
     )
     found = quick(exam) if args.benchmark is None else {args.benchmark: run_benchmark(args.benchmark, exam)}
-    results = {"weights": weights, "benchmarks": {name: result.as_json() for name, result in found.items()}}
+    results: dict[str, Any] = {"weights": weights}
+    results["benchmarks"] = {name: result.as_json() for name, result in found.items()}
+    if run and out:
+        say("the same over the checkpoints")
+        results |= resolve("zoo.gpt.evaluation.zero_shot:over_steps")(exam, run, out)
     if out:
         write_json(out / "figures.json", results)
     if args.json:
         give(results)
     else:
         show(weights, found)
+        if run:
+            sys.stdout.write(f"picture  {results['picture']}\n")
     return 0
 
 
@@ -202,23 +176,41 @@ def _check(args: Any) -> None:
     """Refuse what cannot work before the weights are read."""
     if args.benchmark is not None:
         chosen = _known(args.benchmark)
-        for option in ("shots", "train", "detokenizer", "stride"):
+        for option in ("shots", "train", "detokenizer", "stride", "run"):
             if getattr(args, option) is not None and option not in chosen.uses:
                 raise UserError(f"--{option} means nothing to {args.benchmark}; leave it out")
         if chosen.data is None and chosen.file is None and args.data is not None:
             raise UserError(f"{args.benchmark} makes its own items; leave --data out")
         if chosen.data is not None and args.data is None:
             raise UserError(f"{args.benchmark} needs its published file ({chosen.data}): give it with --data FILE")
+    elif args.run is not None:
+        raise UserError("--run is for --benchmark heuristics; say so")
     elif any(value is not None for value in (args.data, args.train, args.detokenizer)):
         raise UserError("say which benchmark the file is for: --benchmark NAME")
+    if args.run is not None:
+        if args.weights is not None:
+            raise UserError("--run brings its own weights; leave --weights out")
+        if args.out is None:
+            raise UserError("--run draws a picture; say where with --out DIR")
+        resolve("zoo.gpt.evaluation.heuristics:checkpoints_of")(args.run)
     for option, least in (("limit", 1), ("batch_size", 1), ("shots", 0), ("stride", 1)):
         value = getattr(args, option)
         if value is not None and value < least:
             raise UserError(f"--{option.replace('_', '-')} {value}: it must be at least {least}")
     if args.detokenizer is not None and args.detokenizer not in DETOKENIZERS:
         raise UserError(f"--detokenizer {args.detokenizer}: there are {', '.join(DETOKENIZERS)}")
-    for option in ("data", "train"):
-        _file(getattr(args, option), f"--{option}")
+    _data(args)
+    _file(args.train, "--train")
+
+
+def _data(args: Any) -> Path | None:
+    """The benchmark's file; that of the heuristics is a folder, because they are four sets."""
+    if args.benchmark != "heuristics" or args.data is None:
+        return _file(args.data, "--data")
+    path = Path(args.data).expanduser()
+    if not path.is_dir():
+        raise UserError(f"--data {args.data}: no such folder; heuristics need {BENCHMARKS['heuristics'].file}")
+    return path
 
 
 def _file(name: str | None, option: str) -> Path | None:

@@ -124,8 +124,17 @@ class Result:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values; JSON has no infinity, so a number that is too large for a float is null, which a note says."""
+        found = asdict(self)
+        unbounded = []
+        for figure in found["figures"]:
+            for name in ("value", "error", "chance"):
+                if figure[name] is not None and not math.isfinite(figure[name]):
+                    figure[name] = None
+                    unbounded.append(f"{name} of {figure['name']} ({figure['metric']})")
+        if unbounded:
+            found["notes"]["unbounded"] = unbounded
+        return found
 
 
 def protocol(exam: Exam, **fields: Any) -> dict[str, Any]:
@@ -133,12 +142,14 @@ def protocol(exam: Exam, **fields: Any) -> dict[str, Any]:
 
     Args:
         exam: Gives tokenizer, context and seed.
-        **fields: Template, scoring rule, detokenizer, ...; the hash covers their names and values.
+        **fields: Template, scoring rule, detokenizer (none where none is named), ...; the hash covers their names
+            and values.
 
     Returns:
         The fields, ``sha256`` over their canonical JSON, and ``id``, its first 8 digits.
     """
     named = {
+        "detokenizer": "none: the text as it is",
         **fields,
         "tokenizer": {"name": exam.tokenizer.name, "fingerprint": exam.tokenizer.fingerprint},
         "context": exam.context,

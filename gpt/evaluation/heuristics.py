@@ -240,13 +240,23 @@ def over_checkpoints(
     Raises:
         UserError: There are no checkpoints, or no weights.
     """
-    run = Path(run_folder)
+    checkpoints = checkpoints_of(run_folder)
+    return over_weights(checkpoints, Path(run_folder) / "weights", tasks, batch_size=batch_size)
+
+
+def checkpoints_of(run_folder: str | Path) -> dict[int, Path]:
+    """Step to checkpoint of a finished run.
+
+    Raises:
+        UserError: There are no checkpoints, or no weights.
+    """
+    run = Path(run_folder).expanduser()
     checkpoints = sorted(path for path in (run / "checkpoints").glob("*.ckpt") if path.stem.isdigit())
     if not checkpoints:
         raise UserError(f"{run} has no checkpoints; give the folder of a run of `zoo train gpt`")
     if not (run / "weights").is_dir():
         raise UserError(f"{run} is not finished, so its tokenizer is not known; go on with `zoo train --resume {run}`")
-    return over_weights({int(path.stem): path for path in checkpoints}, run / "weights", tasks, batch_size=batch_size)
+    return {int(path.stem): path for path in checkpoints}
 
 
 def over_weights(

@@ -29,6 +29,7 @@ from zoo.gpt.finetuning.sources import film_reviews
 from zoo.gpt.finetuning.task import FinetuneTask
 from zoo.gpt.task import GptTask
 from zoo.shared.convert.formats import save_tensors
+from zoo.shared.convert.source import open_source
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json, write_json
 from zoo.shared.text.documents import Document, write_documents
@@ -152,6 +153,7 @@ def run(plan: Plan, out: Path, *, progress: Progress, callbacks: Callable[[], li
     record = out / "plan.json"
     if record.is_file() and read_json(record) != settings:
         raise UserError(f"{out} holds results of other settings; choose another --out")
+    check(plan)
     write_json(record, settings)
     pretrained = _pretrained(plan, out, progress, callbacks)
     outcomes = []
@@ -168,6 +170,19 @@ def run(plan: Plan, out: Path, *, progress: Progress, callbacks: Callable[[], li
         write_json(path, {"figures": outcome.figures, "curve": outcome.curve, "seconds": outcome.seconds})
         outcomes.append(outcome)
     return outcomes
+
+
+def check(plan: Plan) -> None:
+    """Read the examples and find the weights, before minutes are spent on pre-training.
+
+    Raises:
+        UserError: They cannot be used, or nothing is held out.
+    """
+    data = FinetuneDataModule(plan.config, seed=plan.seed, **plan.data)
+    if plan.weights is not None:
+        data.start_from(open_source(plan.weights).folder)
+    if not data.examples()[1]:
+        raise UserError(f"of {plan.data.get('source', data.source)} nothing is held out; give --held-out-source")
 
 
 @contextmanager
@@ -197,7 +212,7 @@ def _pretrained(plan: Plan, out: Path, progress: Progress, callbacks: Callable[[
     """The weights of the GPT; those of the LSTM twin are put beside them as ``lstm.safetensors``."""
     weights = plan.weights or str(out / "pretrained")
     twin = out / "lstm.safetensors"
-    if twin.is_file() and Path(weights).exists():
+    if twin.is_file() and (plan.weights is not None or Path(weights).exists()):
         return weights
     corpus = out / "corpus.jsonl"
     if not corpus.is_file():
@@ -205,13 +220,14 @@ def _pretrained(plan: Plan, out: Path, progress: Progress, callbacks: Callable[[
     if plan.weights is None and not Path(weights).exists():
         progress(f"pre-training the GPT for {plan.pretrain_steps} steps on {corpus.name}")
         seed_everything(plan.seed, verbose=False)
-        gpt, data = build_model("gpt", plan.config), _corpus(plan, corpus, tokenizer=None)
+        gpt, data = build_model("gpt", plan.config), _corpus(plan, corpus)
         _pretrain(plan, gpt, data, callbacks())
         save_weights(gpt, weights, preprocessor=data.preprocessor)
     progress(f"pre-training the LSTM twin for {plan.pretrain_steps} steps on {corpus.name}")
     seed_everything(plan.seed, verbose=False)
-    lstm = LstmTwin(plan.config)
-    _pretrain(plan, lstm, _corpus(plan, corpus, tokenizer=weights), callbacks())
+    lstm, data = LstmTwin(plan.config), _corpus(plan, corpus)
+    data.start_from(open_source(weights).folder)
+    _pretrain(plan, lstm, data, callbacks())
     save_tensors(twin, lstm.state_dict())
     return weights
 
@@ -224,11 +240,10 @@ def _texts(plan: Plan) -> list[Document]:
     return [Document(review.texts[0].replace("<br />", "\n"), review.name) for review in reviews]
 
 
-def _corpus(plan: Plan, corpus: Path, *, tokenizer: str | None) -> GptDataModule:
+def _corpus(plan: Plan, corpus: Path) -> GptDataModule:
     return GptDataModule(
         plan.config,
         source=str(corpus),
-        tokenizer=tokenizer if plan.config.tokenizer == "bpe" else None,
         held_out=0.01,
         batch_size=plan.pretrain_batch,
         seed=plan.seed,
@@ -252,9 +267,7 @@ def _finetune(plan: Plan, arm: Arm, out: Path, weights: str, callbacks: Callable
     else:
         model = load_into("gpt", plan.config, weights).train() if arm.pretrained else build_model("gpt", plan.config)
     data = FinetuneDataModule(plan.config, seed=plan.seed, **plan.data)
-    data.start_from(Path(weights))  # the same tokens for all
-    if data.readers[1] is None:
-        raise UserError("nothing is held out; raise --held-out, or give --held-out-source")
+    data.start_from(open_source(weights).folder)  # the same tokens for all
     task = FinetuneTask(model, lm_weight=arm.lm_weight, copied_blocks=arm.copied_blocks, **plan.task)
     curve, began = Curve(data.metric), time.time()
     with _quiet():

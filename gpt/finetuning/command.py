@@ -48,6 +48,7 @@ def ablate(words: list[str]) -> int:
     from zoo.gpt.finetuning.data import FinetuneDataModule
     from zoo.gpt.finetuning.metrics import NAMES
     from zoo.registry import canonical, family_of, get_config
+    from zoo.shared.convert.source import open_source
     from zoo.shared.runs.folder import RUNS
     from zoo.shared.runs.progress import StepProgress
 
@@ -71,7 +72,6 @@ def ablate(words: list[str]) -> int:
         seed=args.seed,
         weights=args.weights,
     )
-    checked = FinetuneDataModule(plan.config, **data)  # wrong settings are said before anything is trained
     stderr = Console(stderr=True)
     outcomes = run(
         plan,
@@ -79,7 +79,8 @@ def ablate(words: list[str]) -> int:
         progress=lambda line: stderr.print(line, highlight=False, markup=False),
         callbacks=lambda: [StepProgress(stderr)],
     )
-    checked.start_from(Path(args.weights or out / "pretrained"))
+    checked = FinetuneDataModule(plan.config, **data)
+    checked.start_from(open_source(args.weights or out / "pretrained").folder)
     checked.setup()
     metric = checked.metric
     picture = out / "ablations.png"

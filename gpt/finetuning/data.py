@@ -18,6 +18,7 @@ from zoo.gpt.configs import GptConfig
 from zoo.gpt.finetuning.inputs import FinetuneTokenizer, Kind, pad, sequences, with_marks
 from zoo.gpt.finetuning.sources import (
     COLUMNS,
+    GLUE,
     LAYOUTS,
     Example,
     check_kind,
@@ -38,6 +39,8 @@ from zoo.shared.text.prepare import is_held_out
 from zoo.shared.text.tokenizer_files import has_tokenizer
 
 log = logging.getLogger("zoo")
+
+BUILT_IN = ("movie-reviews", "sentences")  # sources that are no files
 
 
 class ExampleReader:
@@ -141,6 +144,13 @@ class FinetuneDataModule(KeyedDataModule):
             raise UserError(f"--data.scores are the least and the greatest score, not {tuple(scores)}")
         if columns and len(columns) != len(COLUMNS[self.kind]):
             raise UserError(f"--data.columns of {kind} are {len(COLUMNS[self.kind])}: {', '.join(COLUMNS[self.kind])}")
+        if labels and (scores is not None or (layout in GLUE and GLUE[layout].scores)):
+            raise UserError("a task has scores or classes: leave out --data.labels, or --data.scores")
+        if source in BUILT_IN and (layout is not None or held_out_source is not None):
+            given = "held_out_source" if layout is None else "layout"
+            raise UserError(f"--data.{given} is for files; name them with --data.source, which is {source}")
+        if source == "movie-reviews" and kind != "classification":
+            raise UserError(f"movie-reviews are for classification; give --data.source with items of {kind}")
         if limit is not None and limit < 1:
             raise UserError(f"--data.limit must be at least 1, not {limit}")
         self.config = config
@@ -190,7 +200,7 @@ class FinetuneDataModule(KeyedDataModule):
 
     def open(self) -> tuple[ExampleReader, ExampleReader | None]:
         """Read, split and encode."""
-        train, held_out = self._split(*self._read_source())
+        train, held_out = self.examples()
         if self.limit is not None:
             chosen = np.random.default_rng(self.seed).permutation(len(train))[: self.limit]
             train = [train[place] for place in chosen]
@@ -213,9 +223,17 @@ class FinetuneDataModule(KeyedDataModule):
             self._say(len(train) + len(held_out))
         return parts[0][0], parts[1][0] if held_out else None
 
+    def examples(self) -> tuple[list[Example], list[Example]]:
+        """All training and all held-out examples, as texts.
+
+        Raises:
+            UserError: The files are missing, empty, or laid out otherwise.
+        """
+        return self._split(*self._read_source())
+
     def _read_source(self) -> tuple[list[Example], list[Example] | None]:
         held_out: list[Example] | None = None
-        if self.source in ("movie-reviews", "sentences"):
+        if self.source in BUILT_IN:
             train = film_reviews() if self.source == "movie-reviews" else generated(self.kind)
         elif self.layout is not None:
             train, held_out, layout = read_layout(self.layout, Path(self.source).expanduser())
@@ -280,7 +298,10 @@ class FinetuneDataModule(KeyedDataModule):
             scores=self.scores,
             answers=max((len(example.texts) - 1 for example in examples), default=1),
         )
-        return ExampleReader(examples, items, target, self.marks.start), cut
+        reader = ExampleReader(examples, items, target, self.marks.start)
+        if choosing:  # an item that is left out may be the one with the most answers
+            reader.count = target.shape[1]
+        return reader, cut
 
     def _say(self, total: int) -> None:
         if sum(self.cut):

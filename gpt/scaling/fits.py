@@ -240,8 +240,3 @@ def critical_batches(
 def least_steps(steps: Any, batch: Any, critical: Any) -> Any:
     """Steps that a batch far above the critical one would have needed (Kaplan et al., Equation 5.4)."""
     return steps / (1 + np.asarray(critical) / batch)
-
-
-def least_compute(compute: Any, batch: Any, critical: Any) -> Any:
-    """Compute that a batch far below the critical one would have needed (Kaplan et al., Equation 5.5)."""
-    return compute / (1 + batch / np.asarray(critical))

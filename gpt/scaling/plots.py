@@ -157,7 +157,8 @@ def _joint(records: Sequence[Record], fits: dict[str, Fit], prediction: dict[str
             against.plot([r["loss"] for r in grid], values, marker, ms=4.5, mfc="none", ls="none",
                          color=_LINE if name == "Chinchilla" else "#7a7a80", label=f"{name}, fitted runs")  # fmt: skip
             for record in found:
-                bars = [[said[name]["loss"] - said[name]["low"]], [said[name]["high"] - said[name]["loss"]]]
+                loss, low, high = (said[name][key] for key in ("loss", "low", "high"))
+                bars = np.maximum(0.0, [[loss - low], [high - loss]])  # draws may leave out the fit itself
                 mark: dict[str, Any] = {"color": _FOUND, "marker": marker, "ms": 6, "capsize": 4, "ls": "none"}
                 panel.errorbar(record["size"] * shift, said[name]["loss"], yerr=bars, **mark)
                 against.errorbar(record["loss"], said[name]["loss"], yerr=bars, **mark, label=f"{name}, foretold run")

@@ -1,1 +1,3 @@
 """What a model of old text knows, and of when."""
+
+CUTOFF = 1930  # last year of Talkie's training text

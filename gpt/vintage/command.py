@@ -8,13 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.gpt.vintage import CUTOFF
 from zoo.shared.command_line import Parser, add_model_options, console, give, say
 from zoo.shared.errors import UserError
 
 if TYPE_CHECKING:
     from zoo.gpt.evaluation.exam import Exam
-
-CUTOFF = 1930  # Talkie's
 
 _KINDS = {
     "years": "bits per byte of a dated corpus, year by year (--data FILE)",

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from zoo.gpt.evaluation.choices import choose
 from zoo.gpt.evaluation.exam import Exam, Figure, Result, mean_and_error, protocol, read_json_lines
 from zoo.gpt.evaluation.prompts import Item, build_prompts, mean_shots
+from zoo.gpt.vintage import CUTOFF
 from zoo.gpt.vintage.measures import source_of
 from zoo.shared.errors import UserError
 from zoo.shared.text.anachronism import TERMS, TermFilter
 
-CUTOFF = 1930  # Talkie's
 SHOTS = 3
 _RULE = "mean"
 _FORMAT = '{"question": ..., "choices": [...], "answer": number or text, "year": ...} on each line'

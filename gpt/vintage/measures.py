@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from zoo.shared.text.documents import Document, open_documents
 
 DRAWS = 10_000  # of a bootstrap
 CONFIDENCE = 0.95
+DRAWN = 1 << 24  # items of the draws that memory holds at once; 128 MiB for each array of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +163,8 @@ def rise_after(
     for side in sides:
         value, weight = values[side], weights[side]
         means.append(float((value * weight).sum() / weight.sum()))
-        sums = np.empty(draws)
-        for first in range(0, draws, 500):  # a draw is as long as the side
-            place = generator.integers(0, len(value), size=(min(500, draws - first), len(value)))
-            sums[first : first + 500] = (value[place] * weight[place]).sum(1) / weight[place].sum(1)
-        drawn.append(sums)
+        sums = [(value[at] * weight[at]).sum(1) / weight[at].sum(1) for at in _draws(generator, len(value), draws)]
+        drawn.append(np.concatenate(sums))
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn[1] - drawn[0], [tail, 100 - tail])
     return Rise(
@@ -178,6 +176,13 @@ def rise_after(
         high=float(high),
         items=(int(sides[0].sum()), int(sides[1].sum())),
     )
+
+
+def _draws(generator: np.random.Generator, items: int, draws: int) -> Iterator[NDArray[np.int64]]:
+    """Places of the items that bootstrap draws take, ``(some draws, items)`` at a time, which bounds the memory."""
+    step = max(1, min(500, DRAWN // items))
+    for first in range(0, draws, step):
+        yield generator.integers(0, items, size=(min(step, draws - first), items))
 
 
 def check_cutoff(years: Sequence[int] | NDArray[Any], cutoff: int) -> None:
@@ -203,7 +208,7 @@ def mean_interval(values: NDArray[Any], *, seed: int = 0, draws: int = DRAWS) ->
         draws: Number of draws.
     """
     generator = np.random.default_rng(seed)
-    drawn = values[generator.integers(0, len(values), size=(draws, len(values)))].mean(1)
+    drawn = np.concatenate([values[at].mean(1) for at in _draws(generator, len(values), draws)])
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return float(values.mean()), float(low), float(high)
@@ -236,7 +241,7 @@ def read_events(path: Path) -> list[Document]:
         UserError: A line has another form, or there is none.
     """
     found = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip() and not line.startswith("#"):
             year, text = _event(line)
             if year is None or not text:

@@ -95,6 +95,7 @@ def accuracy_bars(
         places = np.arange(len(groups)) + (number - (len(shares) - 1) / 2) * wide
         values = np.array([row[0] for row in rows])
         bounds = np.array([[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]])
+        bounds = np.maximum(0.0, bounds)  # at a share of 0 or 1, rounding puts a bound on the wrong side
         axes.bar(places, values, wide * 0.92, color=colour, yerr=bounds, capsize=3, label=name, alpha=0.85)
     for place, level in enumerate(chance):
         axes.hlines(level, place - 0.42, place + 0.42, color="#c0392b", ls="--", label="_" if place else "chance")

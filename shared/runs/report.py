@@ -60,7 +60,8 @@ def show_reports(console: Console, reports: dict[str, Report]) -> None:
     """
     first = next(iter(reports.values()))
     if not first.figures:
-        console.print(first.title, highlight=False)
+        if first.next_commands:  # somebody has looked, and says why there is nothing
+            console.print(first.title, highlight=False)
         return
     table = Table(title=first.title, title_justify="left", header_style="bold")
     table.add_column("measured")

@@ -20,33 +20,41 @@ from zoo.shared.text.quality import Examples, batches, snippet
 
 THRESHOLD = 0.5
 
-# Term -> first year in which ordinary print had it in its present sense. Words with an older sense are left out.
+# Term -> first year in which ordinary print had it in its present sense. Words with an older sense are left out. A term
+# with capitals counts only as written here or in capitals throughout: `nato` is Latin too, and `cou'dna` is in verse.
 TERMS: dict[str, int] = {
     "phonograph": 1877, "motor car": 1895, "motorcar": 1895, "cinematograph": 1895, "x rays": 1896, "radium": 1898,
     "radioactive": 1898, "radioactivity": 1898, "zeppelin": 1900, "aeroplane": 1903, "suffragette": 1906,
-    "airplane": 1907, "television": 1907, "atomic bomb": 1914, "league of nations": 1914, "jazz": 1915,
-    "bolshevik": 1917, "bolsheviks": 1917, "soviet": 1917, "fascism": 1919, "fascist": 1919, "insulin": 1921,
-    "soviet union": 1922, "robot": 1923, "robots": 1923, "hitler": 1923, "quantum mechanics": 1925, "penicillin": 1929,
-    "astronaut": 1929, "neutron": 1932, "new deal": 1932, "positron": 1933, "gestapo": 1934, "nylon": 1938,
-    "blitzkrieg": 1939, "second world war": 1939, "world war i": 1939, "world war ii": 1939, "jeep": 1941,
-    "radar": 1941, "plutonium": 1942, "united nations": 1942, "dna": 1944, "genocide": 1944, "cold war": 1945,
-    "transistor": 1948, "nato": 1949, "integrated circuit": 1953, "sputnik": 1957, "software": 1958, "lasers": 1960,
-    "vietnam war": 1964, "isbn": 1967, "microprocessor": 1970, "project gutenberg": 1971, "internet": 1974,
-    "e mail": 1980, "world wide web": 1990, "http": 1991, "website": 1993, "websites": 1993, "https": 1995,
+    "airplane": 1907, "television": 1907, "atomic bomb": 1914, "atomic number": 1914, "isotope": 1914,
+    "isotopes": 1914, "League of Nations": 1914, "jazz": 1915, "thyroxine": 1915, "bolshevik": 1917,
+    "bolsheviks": 1917, "soviet": 1917, "Leninism": 1918, "airport": 1919, "airports": 1919, "fascism": 1919,
+    "fascist": 1919, "protons": 1920, "insulin": 1921, "soviet union": 1922, "robot": 1923, "robots": 1923,
+    "Hitler": 1923, "quantum mechanics": 1925, "zipper": 1925, "radio and television": 1928,
+    "radio or television": 1928, "penicillin": 1929, "astronaut": 1929, "polyester": 1929, "neutron": 1932,
+    "neutrons": 1932, "New Deal": 1932, "positron": 1933, "gestapo": 1934, "testosterone": 1935, "steroid": 1936,
+    "nylon": 1938, "blitzkrieg": 1939, "second world war": 1939, "World War I": 1939, "World War II": 1939,
+    "jeep": 1941, "radar": 1941, "plutonium": 1942, "United Nations": 1942, "DNA": 1944, "genocide": 1944,
+    "Cold War": 1945, "transistor": 1948, "NATO": 1949, "integrated circuit": 1953, "sputnik": 1957, "software": 1958,
+    "lasers": 1960, "vietnam war": 1964, "quarks": 1964, "ISBN": 1967, "microprocessor": 1970,
+    "Project Gutenberg": 1971, "anchorwoman": 1973, "internet": 1974, "email": 1980, "emails": 1980, "e-mail": 1980,
+    "e-mails": 1980, "world wide web": 1990, "http": 1991, "website": 1993, "websites": 1993, "https": 1995,
     "smartphone": 1997, "wikipedia": 2001, "facebook": 2004, "youtube": 2005, "covid": 2020,
 }  # fmt: skip
 
-_WORD = re.compile(r"[^\W_]+")  # parts possessives, so that the name is found
+# Parts possessives, so that the name is found; keeps `e-mail`, whose parts stand side by side in older texts too.
+_WORD = re.compile(r"(?<![^\W_])e-mails?(?![^\W_])|[^\W_]+", re.IGNORECASE)
 
 
 def read_terms(path: str | Path) -> dict[str, int]:
     """Terms of a file with lines ``term<TAB>year``; blank lines and lines that begin with ``#`` are passed over.
 
+    A term in lower case counts in any case, one with capitals as written and in capitals throughout.
+
     Raises:
         UserError: The file cannot be read, or a line is not of this form.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     terms = {}
@@ -63,30 +71,42 @@ def read_terms(path: str | Path) -> dict[str, int]:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    return _WORD.findall(text)
+
+
+def _spellings(term: str) -> tuple[str, ...]:
+    """How a term must be written to count: in any case (its lower case alone), or as listed and in capitals."""
+    return (term,) if term == term.lower() else (term, term.upper())
 
 
 class TermFilter:
     """Finds terms in documents.
 
     Args:
-        terms: Term to the year from which on it was written.
+        terms: Term to the year from which on it was written. A term in lower case counts in any case, one with capitals
+            as written and in capitals throughout.
         cutoff: Terms of later years count.
     """
 
     def __init__(self, terms: Mapping[str, int], *, cutoff: int) -> None:
-        late = {tuple(_words(term)): year for term, year in terms.items() if year > cutoff}
-        self._by_length: dict[int, dict[tuple[str, ...], int]] = {}
-        for term, year in late.items():
-            self._by_length.setdefault(len(term), {})[term] = year
+        self._years = {term: year for term, year in terms.items() if year > cutoff}
+        # Number of words -> those words -> term.
+        self._plain: dict[int, dict[tuple[str, ...], str]] = {}
+        self._named: dict[int, dict[tuple[str, ...], str]] = {}
+        for term in self._years:
+            for spelling in (spellings := _spellings(term)):
+                words = tuple(_words(spelling))
+                table = self._plain if len(spellings) == 1 else self._named
+                table.setdefault(len(words), {})[words] = term
 
     def find(self, text: str) -> dict[str, int]:
-        """The late terms of a text, with their years."""
+        """The late terms of a text as they are listed, with their years."""
         words = _words(text)
         found: dict[str, int] = {}
-        for length, terms in self._by_length.items():
-            grams = zip(*(words[shift:] for shift in range(length)), strict=False)
-            found |= {" ".join(term): terms[term] for term in terms.keys() & set(grams)}
+        for by_length, sequence in ((self._plain, [word.lower() for word in words]), (self._named, words)):
+            for length, terms in by_length.items():
+                grams = zip(*(sequence[shift:] for shift in range(length)), strict=False)
+                found |= {(term := terms[gram]): self._years[term] for gram in terms.keys() & set(grams)}
         return found
 
 
@@ -193,8 +213,14 @@ def learn_dates(
 
 
 def _around(text: str, found: Mapping[str, int]) -> str:
-    """The place of the first term that stands in the text as it is listed; otherwise the beginning."""
-    lower = text.lower()
-    places = [place for term in found if (place := lower.find(term)) >= 0]
+    """The place of the first of the terms that were found."""
+    places = [place.start() for term in found if (place := _pattern(term).search(text))]
     start = max(min(places) - 60, 0) if places else 0
     return snippet(text[start:])
+
+
+def _pattern(term: str) -> re.Pattern[str]:
+    """Finds a term, however its words are set apart."""
+    spellings = _spellings(term)
+    either = "|".join(r"[\W_]+".join(re.escape(word) for word in _words(spelling)) for spelling in spellings)
+    return re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", re.IGNORECASE if len(spellings) == 1 else 0)

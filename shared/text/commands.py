@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.shared.command_line import Parser
+from zoo.shared.command_line import Parser, give
 from zoo.shared.errors import UserError
 from zoo.shared.files import check_writable, write_json
 from zoo.shared.text.documents import Document, Documents, open_documents, write_documents
@@ -62,6 +61,18 @@ def open_files(args: argparse.Namespace, files: list[str]) -> Documents:
     )
 
 
+def open_side_files(args: argparse.Namespace, files: list[str], *, column: str, option: str) -> Documents:
+    """Documents beside those that the command is about: these need no year, and may have a column of their own.
+
+    Args:
+        args: The options.
+        files: What the user names.
+        column: Column of the texts.
+        option: The option that sets it.
+    """
+    return open_documents(files, text_column=column, text_option=option, split_on=args.split_on, bad=args.bad)
+
+
 @contextmanager
 def progress(documents: Documents) -> Iterator[Callable[[str], None]]:
     """A bar over the bytes of the sources, and a function that sets the words beside it."""
@@ -90,12 +101,12 @@ def counted(documents: Iterable[Document], note: Callable[[str], None], what: st
         yield document
 
 
-def give(report: dict[str, Any], args: argparse.Namespace, lines: Iterable[str]) -> None:
+def give_report(report: dict[str, Any], args: argparse.Namespace, lines: Iterable[str]) -> None:
     """Write a report, as JSON or for people, and to ``--report`` where that is given."""
     if getattr(args, "report", None):
         write_json(args.report, report)
     if args.json:
-        sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        give(report)
     else:
         sys.stdout.write("".join(line + "\n" for line in lines))
 
@@ -105,21 +116,41 @@ def skipped_lines(documents: Documents) -> list[str]:
     return [f"left out: {number:,} {reason} documents" for reason, number in documents.skipped.items()]
 
 
-def check_output(path: str, files: Documents, *, ending: str = ".jsonl") -> Path:
+def check_output(path: str, *read: Documents | Path, option: str = "--out", ending: str = ".jsonl") -> Path:
     """A file that can be written and is none of those that are read.
+
+    Args:
+        path: What the user names.
+        read: All that the command reads.
+        option: Where the user names it.
+        ending: What the name must end in.
 
     Raises:
         UserError: It cannot be.
     """
     out = Path(path).expanduser()
     if out.suffix.lower() != ending:
-        raise UserError(f"--out {path}: choose a name that ends in {ending}")
+        raise UserError(f"{option} {path}: choose a name that ends in {ending}")
     if out.is_dir():
-        raise UserError(f"--out {path} is a folder; name a file in it")
-    if any(source.path is not None and source.path.resolve() == out.resolve() for source in files.sources):
-        raise UserError(f"--out {path} is one of the files that are read; choose another")
+        raise UserError(f"{option} {path} is a folder; name a file in it")
+    paths: list[Path | None] = []
+    for group in read:
+        paths += [source.path for source in group.sources] if isinstance(group, Documents) else [group]
+    target = out.resolve()
+    if any(one is not None and one.resolve() in (target, *target.parents) for one in paths):
+        raise UserError(f"{option} {path} is one of the files that are read; choose another")
     check_writable(out.absolute().parent)
     return out
+
+
+def check_report(args: argparse.Namespace, *read: Documents | Path) -> None:
+    """Refuse a ``--report`` that cannot be written, before anything is read.
+
+    Raises:
+        UserError: It cannot be, or is one of the files that are read.
+    """
+    if args.report:
+        check_output(args.report, *read, option="--report", ending=".json")
 
 
 def share(text: str) -> float:
@@ -184,7 +215,7 @@ def prepare_command(words: list[str], *, family: str, tokenizers: str, open_toke
         lines.append(f"encoded {encoded['documents']:,} documents in {seconds:.1f} s ({rates})")
     else:
         lines.append("all of it was there already")
-    give(report, args, lines + skipped_lines(documents))
+    give_report(report, args, lines + skipped_lines(documents))
     return 0
 
 
@@ -202,11 +233,12 @@ def dedupe_command(words: list[str], *, family: str) -> int:
         "--rows", type=int, default=1, metavar="N", help="hashes per band; more compares fewer pairs (%(default)s)"
     )
     parser.add_argument("--ngram", type=int, default=1, metavar="N", help="words per element of a set (%(default)s)")
-    parser.add_argument("--report", metavar="FILE", help="write the report to this file too")
+    parser.add_argument("--report", metavar="FILE", help="write the report to this .json file too")
     args = parser.parse_args(words)
     filtering = duplicates.Deduplicator(threshold=args.threshold, hashes=args.hashes, rows=args.rows, ngram=args.ngram)
     documents = open_files(args, args.files)
     out = check_output(args.out, documents)
+    check_report(args, documents)
     with progress(documents) as note:
         write_documents(out, filtering(counted(documents, note, "comparing")))
     report = {"out": str(out), **filtering.report(), "skipped": dict(documents.skipped)}
@@ -218,7 +250,7 @@ def dedupe_command(words: list[str], *, family: str) -> int:
     for pair in report["examples"]:
         lines.append(f"  {pair['jaccard']:.2f}  {pair['dropped']}: {pair['dropped_text'][:80]}")
         lines.append(f"        {pair['kept']}: {pair['kept_text'][:80]}")
-    give(report, args, [*lines, *skipped_lines(documents), f"wrote {out}"])
+    give_report(report, args, [*lines, *skipped_lines(documents), f"wrote {out}"])
     return 0
 
 
@@ -231,14 +263,19 @@ def overlap_command(words: list[str], *, family: str) -> int:
         "--benchmark", nargs="+", required=True, metavar="FILE", help="the examples, in any form that FILE takes"
     )
     parser.add_argument(
+        "--benchmark-column", default="text", metavar="C", help="column of the examples' texts (%(default)s)"
+    )
+    parser.add_argument(
         "--method", choices=("ngram", "bloom8"), default="ngram",
         help="ngram: GPT-3's analysis by example; bloom8: GPT-2's share of 8-grams (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="the cleaned training text; ends in .jsonl")
-    parser.add_argument("--report", metavar="FILE", help="write the report to this file too")
+    parser.add_argument("--report", metavar="FILE", help="write the report to this .json file too")
     args = parser.parse_args(words)
-    documents, benchmark = open_files(args, args.files), open_files(args, args.benchmark)
-    out = check_output(args.out, documents) if args.out else None
+    documents = open_files(args, args.files)
+    benchmark = open_side_files(args, args.benchmark, column=args.benchmark_column, option="--benchmark-column")
+    out = check_output(args.out, documents, benchmark) if args.out else None
+    check_report(args, documents, benchmark)
     with progress(documents) as note:
         training = _Again(documents, note, "comparing")
         measure = overlap.bloom_overlap if args.method == "bloom8" else overlap.find_dirty
@@ -267,7 +304,7 @@ def overlap_command(words: list[str], *, family: str) -> int:
             f"{cleaned['cut']:,} cut into {cleaned['pieces']:,} pieces, {cleaned['dropped']:,} dropped, "
             f"{cleaned['common_ngrams_ignored']:,} common 13-grams ignored"
         )
-    give(report, args, lines + skipped_lines(documents))
+    give_report(report, args, lines + skipped_lines(documents))
     return 0
 
 

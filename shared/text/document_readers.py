@@ -73,11 +73,13 @@ class Reading:
         text_column: Column of the texts.
         year_column: Column of the years; None takes a column ``year`` where there is one.
         split_on: A line that parts the documents of a plain text file; None makes each file one document.
+        text_option: The option that names the column of the texts, for people who must name another.
     """
 
     text_column: str = "text"
     year_column: str | None = None
     split_on: str | None = None
+    text_option: str = "--text-column"
 
 
 def kind_of(path: Path) -> str:
@@ -245,7 +247,7 @@ def check_columns(names: Sequence[str], reading: Reading, where: str) -> None:
     Raises:
         UserError: Names the columns that there are.
     """
-    for column, option in ((reading.text_column, "--text-column"), (reading.year_column, "--year-column")):
+    for column, option in ((reading.text_column, reading.text_option), (reading.year_column, "--year-column")):
         if column is not None and column not in names:
             raise UserError(f"{where} has no column {column!r}; it has {', '.join(names)}: name one with {option}")
 

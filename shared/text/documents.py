@@ -81,6 +81,7 @@ def open_documents(
     year_column: str | None = None,
     split_on: str | None = None,
     bad: Literal["stop", "skip"] = "stop",
+    text_option: str = "--text-column",
 ) -> Documents:
     """Open documents.
 
@@ -93,12 +94,13 @@ def open_documents(
         year_column: Column of the years: numbers, dates, or texts with a year in them.
         split_on: A line that parts the documents of a plain text file.
         bad: What becomes of a document that cannot be read.
+        text_option: The option that names the column of the texts, for people who must name another.
 
     Raises:
         UserError: Something is missing, or of no known kind; while reading: what cannot be read.
     """
     given = [sources] if isinstance(sources, str | Path) else list(sources)
-    reading = Reading(text_column=text_column, year_column=year_column, split_on=split_on)
+    reading = Reading(text_column=text_column, year_column=year_column, split_on=split_on, text_option=text_option)
     return Documents([str(source) for source in given], reading=reading, bad=bad)
 
 

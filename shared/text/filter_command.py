@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from zoo.shared.errors import UserError
-from zoo.shared.text.commands import check_output, counted, give, open_files, progress, reading_parser, skipped_lines
+from zoo.shared.text.commands import (
+    check_output,
+    check_report,
+    counted,
+    give_report,
+    open_files,
+    open_side_files,
+    progress,
+    reading_parser,
+    skipped_lines,
+)
 from zoo.shared.text.documents import Document, Documents, write_documents
 
 
@@ -25,13 +36,14 @@ def filter_command(words: list[str], *, family: str) -> int:
     good.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (%(default)s)")
     date = parser.add_argument_group("anachronisms (Talkie)")
     date.add_argument("--cutoff", type=int, metavar="YEAR", help="last year that is allowed")
-    date.add_argument("--terms", metavar="FILE", help="lines `term<TAB>year` instead of the built-in list")
-    date.add_argument("--modern", nargs="+", metavar="FILE", help="documents after the cutoff to learn from")
+    date.add_argument("--terms", metavar="FILE", help="lines `term<TAB>year` instead of the built-in list; "
+        "a term with capitals counts only as written or in capitals")  # fmt: skip
+    date.add_argument("--modern", nargs="+", metavar="FILE", help="documents after the cutoff, dated or not")
     date.add_argument(
         "--threshold", type=float, default=anachronism.THRESHOLD, metavar="P",
         help="probability of being later from which on a document goes (%(default)g)",
     )  # fmt: skip
-    parser.add_argument("--report", metavar="FILE", help="write the report to this file too")
+    parser.add_argument("--report", metavar="FILE", help="write the report to this .json file too")
     args = parser.parse_args(words)
     if (args.terms or args.modern) and args.cutoff is None:
         raise UserError("--terms and --modern need --cutoff YEAR")
@@ -42,20 +54,26 @@ def filter_command(words: list[str], *, family: str) -> int:
     if not 0 < args.threshold < 1:
         raise UserError(f"--threshold {args.threshold:g}: choose a probability between 0 and 1")
     documents = open_files(args, args.files)
-    out = check_output(args.out, documents)
+    good_ones, modern = (
+        open_side_files(args, files, column=args.text_column, option="--text-column") if files else None
+        for files in (args.good, args.modern)
+    )
+    read: list[Documents | Path] = [documents, *(side for side in (good_ones, modern) if side is not None)]
+    read += [Path(args.terms).expanduser()] if args.terms else []
+    out = check_output(args.out, *read)
+    check_report(args, *read)
     filters: dict[str, Any] = {}
     with progress(documents) as note:
         if args.cutoff is not None:
             terms = anachronism.read_terms(args.terms) if args.terms else anachronism.TERMS
-            modern: Documents | tuple[()] = open_files(args, args.modern) if args.modern else ()
             note("learning dates")
-            classifier = anachronism.learn_dates(documents, cutoff=args.cutoff, modern=modern, seed=args.seed)
+            classifier = anachronism.learn_dates(documents, cutoff=args.cutoff, modern=modern or (), seed=args.seed)
             filters["anachronism"] = anachronism.AnachronismFilter(
                 args.cutoff, terms=terms, classifier=classifier, threshold=args.threshold
             )
-        if args.good:
+        if good_ones is not None:
             note("learning quality")
-            learnt = quality.learn_quality(open_files(args, args.good), documents, seed=args.seed)
+            learnt = quality.learn_quality(good_ones, documents, seed=args.seed)
             filters["quality"] = quality.QualityFilter(learnt, alpha=args.alpha, seed=args.seed)
         stream: Iterable[Document] = counted(documents, note, "filtering")
         for keep in filters.values():
@@ -68,7 +86,7 @@ def filter_command(words: list[str], *, family: str) -> int:
         lines += anachronism_lines(report["anachronism"])
     if "quality" in report:
         lines += quality_lines(report["quality"])
-    give(report, args, [*lines, *skipped_lines(documents), f"wrote {count:,} documents to {out}"])
+    give_report(report, args, [*lines, *skipped_lines(documents), f"wrote {count:,} documents to {out}"])
     return 0
 
 

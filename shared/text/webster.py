@@ -3,8 +3,9 @@
 The pack ``webster-1913`` is a later dictionary made of it, in which a tag such as ``[1913 Webster]`` or
 ``[WordNet 1.5 +PJC]`` says of the text before it where that comes from. Only entries all of whose tags say 1913 are
 taken; what follows the last tag of an entry is not dated by any, so it goes. Editors have slipped a few notes in under
-the old tag; those that give themselves away, by a later year, an address in the internet or an editor's initials, go
-with their entries. The tags go too: every model would learn them at once, which would only flatter its figures.
+the old tag; those that give themselves away, by a later year, an address in the internet, an editor's initials or one
+of the terms that :mod:`zoo.shared.text.anachronism` dates later, go with their entries. A note that none of these shows
+is not found. The tags go too: every model would learn them at once, which would only flatter its figures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from zoo.shared.data.samples import Progress, open_pack
+from zoo.shared.text.anachronism import TERMS, TermFilter
 from zoo.shared.text.documents import Document
 from zoo.shared.text.prepare import is_held_out
 
@@ -42,11 +44,12 @@ def documents(*, progress: Progress = lambda line: None) -> list[Document]:
 
 
 def entries(text: str) -> Iterator[Document]:
-    """The entries of a dictionary in dictd's form whose tags all say 1913.
+    """The entries of a dictionary in dictd's form whose tags all say 1913, and that name nothing later.
 
     Args:
         text: The dictionary; headwords stand at the beginning of a line, everything else is indented.
     """
+    late = TermFilter(TERMS, cutoff=YEAR)
     seen: Counter[str] = Counter()
     for entry in _HEAD.split(text)[1:]:
         # Text, tag, text, tag, ..., and what follows the last tag.
@@ -54,7 +57,7 @@ def entries(text: str) -> Iterator[Document]:
         if len(pieces) == 1 or any(_OF_1913.sub("", tag) for tag in pieces[1::2]):
             continue
         text = "".join(piece.rstrip() for piece in pieces[:-1:2]).strip() + "\n"
-        if _LATER.search(text):
+        if _LATER.search(text) or late.find(text):
             continue
         word = entry[: entry.index("\\")].strip()
         seen[word] += 1

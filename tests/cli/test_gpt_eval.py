@@ -13,6 +13,7 @@ import torch
 import zoo
 from zoo.cli import main
 from zoo.gpt.evaluation.command import BENCHMARKS
+from zoo.gpt.evaluation.exam import Exam
 from zoo.gpt.tokenizer import GptTokenizer
 from zoo.shared.text import plays
 from zoo.shared.text.bpe_training import train_byte_level_bpe
@@ -63,8 +64,9 @@ FILES: dict[str, Any] = {
     "perplexity": "The man , who was old , walked .\nHe had a well @-@ built boat .\n",
     "bits-per-byte": TEXT,
     "words": "harbour\nempty\nwalked\nlooked\n",
+    "years": '{"text": "The man walked.", "year": 1900}\n{"text": "The boat sank.", "year": 1950}\n',
 }
-FREE = ("arithmetic", "heuristics")
+FREE = ("arithmetic", "heuristics", "surprise", "knowledge")
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
+    paths = {name: tmp_path / (f"{name}.jsonl" if name == "years" else name) for name in FILES}  # read by its ending
     for name, content in FILES.items():
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    return {name: str(tmp_path / name) for name in FILES}
+        paths[name].write_text(content, encoding="utf-8")
+    return {name: str(path) for name, path in paths.items()}
 
 
 @pytest.fixture
@@ -122,6 +125,7 @@ def test_a_benchmark(name: str, evaluate: Any, files: dict[str, str], tmp_path: 
     assert len(named["tokenizer"]["fingerprint"]) == 16
     assert "template" in named
     assert "scoring" in named
+    assert "detokenizer" in named
     assert result["data"]
 
 
@@ -157,6 +161,11 @@ def test_without_a_benchmark(evaluate: Any, monkeypatch: pytest.MonkeyPatch) -> 
         (["--benchmark", "lambada"], "lambada needs its published file"),
         (["--benchmark", "lambada", "--data", "nowhere.jsonl"], "--data nowhere.jsonl: no such file"),
         (["--benchmark", "arithmetic", "--data", "x"], "makes its own items"),
+        (["--benchmark", "heuristics", "--data", "x"], "--data x: no such folder; heuristics need a folder with CoLA"),
+        (["--benchmark", "heuristics", "--data", "."], "holds none of CoLA/dev.tsv, SST-2/dev.tsv, RACE/dev"),
+        (["--benchmark", "heuristics", "--run", "x"], "--run brings its own weights"),
+        (["--benchmark", "arithmetic", "--run", "x"], "--run means nothing to arithmetic"),
+        (["--run", "x"], "--run is for --benchmark heuristics"),
         (["--benchmark", "cbt", "--shots", "3", "--data", "x"], "--shots means nothing to cbt"),
         (["--benchmark", "perplexity", "--data", "x", "--detokenizer", "moses"], "there are none, wikitext, ptb"),
         (["--data", "x"], "say which benchmark"),
@@ -176,7 +185,7 @@ def test_mistakes(words: list[str], says: str, evaluate: Any, tmp_path: Path, mo
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("perplexity", "bits-per-byte")])
 def test_a_file_in_another_format(name: str, evaluate: Any, tmp_path: Path) -> None:
-    path = tmp_path / "other"
+    path = tmp_path / "other.jsonl"
     path.write_text("some words that are no benchmark at all\n", encoding="utf-8")
     code, _, err = evaluate("--benchmark", name, "--data", path)
     assert code == 2
@@ -198,3 +207,56 @@ def test_demonstrations_that_do_not_fit(weights: str, evaluate: Any, tmp_path: P
     code, _, err = evaluate("--benchmark", "translation", "--data", path, "--shots", 2)
     assert code == 2
     assert "not even one demonstration fits" in err
+
+
+def test_the_published_sets_of_the_heuristics(evaluate: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "sets"
+    for place, text in (
+        ("CoLA/dev.tsv", "x\t1\t\tThe man walked.\nx\t0\t*\tWalked the man the.\n" * 4),
+        ("SST-2/dev.tsv", "sentence\tlabel\na fine boat\t1\nan empty boat\t0\na gone man\t0\n"),
+        ("RACE/dev/high/1.txt", json.dumps({"article": "The man walked. " * 60, "questions": ["Who walked?"],
+                                            "options": [["man", "boat", "dog", "cat"]], "answers": ["A"]})),
+    ):  # fmt: skip
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_text(text, encoding="utf-8")
+    code, out, _ = evaluate("--benchmark", "heuristics", "--data", folder, "--json")
+    assert code == 0
+    result = json.loads(out)["benchmarks"]["heuristics"]
+    assert {figure["name"]: figure["items"] for figure in result["figures"]} == {
+        "acceptability": 8, "sentiment": 3, "reading": 1,
+    }  # fmt: skip
+    assert {figure["name"]: figure["chance"] for figure in result["figures"]} == {
+        "acceptability": 0, "sentiment": pytest.approx(2 / 3), "reading": 0.25,
+    }  # fmt: skip
+    assert result["data"]["sets"]["sentiment"]["used"] == 3
+
+
+def test_lines_end_where_the_format_says(evaluate: Any, tmp_path: Path) -> None:
+    """A line separator of Unicode may stand inside a JSON text, and is no end of a line."""
+    path = tmp_path / "lambada"
+    path.write_text('{"text": "The man\u2028walked to\u0085the harbour"}\r\n{"text": "The boat was gone"}\n', "utf-8")
+    code, out, _ = evaluate("--benchmark", "lambada", "--data", path, "--json")
+    assert code == 0
+    assert json.loads(out)["benchmarks"]["lambada"]["data"]["items"] == 2
+
+
+def test_a_number_without_bounds_is_null(evaluate: Any, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("0123456789" * 300, encoding="utf-8")
+    code, out, _ = evaluate("--benchmark", "perplexity", "--data", path, "--json", "--out", tmp_path / "out")
+    assert code == 0
+    assert "Infinity" not in out + (tmp_path / "out" / "figures.json").read_text()
+    result = json.loads(out)["benchmarks"]["perplexity"]
+    assert result["figures"][0]["value"] is None
+    assert "value of word (perplexity)" in result["notes"]["unbounded"]
+
+
+def test_no_more_problems_than_there_are(weights: str) -> None:
+    from zoo.gpt.evaluation import arithmetic
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arithmetic, "COUNT", 3)
+        patch.setattr(arithmetic, "TASKS", {"2D+": ("+", 2)})
+        tokenizer = zoo.create_preprocessor(weights)
+        result = arithmetic.arithmetic(Exam(model=zoo.load(weights), tokenizer=tokenizer, limit=99, shots=1))
+    assert (result.data["items"], result.data["used"], result.figures[0].items) == (3, 3, 3)

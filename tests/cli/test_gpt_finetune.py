@@ -15,6 +15,7 @@ from zoo.cli import main
 from zoo.gpt.finetuning.inputs import FinetuneTokenizer, pad
 from zoo.gpt.finetuning.sources import generated
 from zoo.gpt.finetuning.task import FinetuneTask
+from zoo.shared.text.prepare import is_held_out
 
 CPU = ["--trainer.accelerator", "cpu"]
 
@@ -54,20 +55,24 @@ def test_a_run_begins_with_the_pretrained_weights_and_leaves_a_model_that_can_be
     text = "the cat was bright"
     assert tokenizer.encode(text) == zoo.create_preprocessor(pretrained / "weights").encode(text)
 
-    # What the report measured can be measured again from the files alone.
-    from zoo.gpt.finetuning.data import FinetuneDataModule
+    assert measured_again(run, "classification") == pytest.approx(metrics["figures"]["accuracy"])
 
-    data = FinetuneDataModule(before.config, source="sentences", tokenizer=str(pretrained / "weights"))
-    data.setup()
-    reader, task, hits = data.readers[1], FinetuneTask(model).eval(), 0
-    assert reader is not None
-    for example in reader.examples:
+
+def measured_again(run: Path, kind: Any) -> float:
+    """Accuracy on the held-out sentences, from the saved weights and tokenizer alone."""
+    model = zoo.load(run / "weights")
+    tokenizer = FinetuneTokenizer.load(run / "weights", model.config)
+    labels = tokenizer.labels or ("0", "1")  # of multiple choice: the numbers of the answers
+    examples = [example for example in generated(kind) if is_held_out(example.texts[0], 0.1)]
+    task, hits = FinetuneTask(model).eval(), 0
+    for example in examples:
         rows = tokenizer.inputs(example.texts, model.config.context)
-        tokens, lengths = (torch.from_numpy(part)[None] for part in pad(rows, count=1, length=len(rows[0]), fill=0))
+        padded = pad(rows, count=len(rows), length=max(map(len, rows)), fill=0)
+        tokens, lengths = (torch.from_numpy(part)[None] for part in padded)
         with torch.no_grad():
             logits = task.read_out(model.hidden(tokens[0])[None], lengths)
-        hits += tokenizer.labels[int(logits.argmax())] == example.label
-    assert hits / len(reader.examples) == pytest.approx(metrics["figures"]["accuracy"])
+        hits += labels[int(logits.argmax())] == example.label
+    return hits / len(examples)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(run: Path, pretrained: Path, tmp_path: Path) -> None:
@@ -120,7 +125,7 @@ def test_the_settings_of_the_ablations_can_be_compared_in_one_run(pretrained: Pa
 def test_the_other_kinds_train(kind: str, tmp_path: Path) -> None:
     assert finetune(tmp_path / kind, "--data.kind", kind, "--trainer.max_steps", "2") == 0
     figures = json.loads((tmp_path / kind / "metrics.json").read_text())["figures"]
-    assert 0 <= figures["accuracy"] <= 1
+    assert figures["accuracy"] == pytest.approx(measured_again(tmp_path / kind, kind))
 
 
 def test_mistakes_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +161,56 @@ def test_the_ablations_draw_their_table_and_go_on_where_they_stopped(
     assert "results of other settings" in capsys.readouterr().err
 
 
-def test_the_heuristics_over_the_checkpoints_of_a_run(pretrained: Path, tmp_path: Path) -> None:
+def test_the_ablations_refuse_before_they_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = tmp_path / "one.csv"
+    one.write_text("text,label\nthe cat,good\n")
+    words = ["ablate", "gpt", "gpt-debug", "--out", str(tmp_path / "out")]
+    for further, message in (
+        (["--source", str(tmp_path / "missing.csv")], "missing.csv: no such file"),
+        (["--source", str(one)], "nothing is held out; give --held-out-source"),
+        (["--source", "sentences", "--weights", str(tmp_path / "none")], "no weights at"),
+        (["--kind", "similarity"], "movie-reviews are for classification"),
+    ):
+        assert main([*words, *further]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()  # so that the corrected command may use it
+
+
+def test_the_ablations_take_weights_of_the_hub(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second call neither trains the LSTM twin again nor looks for a folder called hf:..."""
+    from zoo.gpt.finetuning import ablations
+    from zoo.shared.convert import source
+
+    asked: list[str] = []
+
+    def download(name: str) -> Path:
+        asked.append(name)
+        return pretrained / "weights"
+
+    monkeypatch.setattr(source, "_download", download)
+    chosen = [arm for arm in ablations.arms(1) if arm.key in ("full", "lstm")]
+    monkeypatch.setattr(ablations, "arms", lambda depth: chosen)
+    config = zoo.load(pretrained / "weights").config
+    plan = ablations.Plan(
+        config=config, data={"source": "sentences", "limit": 32}, epochs=1, pretrain_steps=2, weights="hf:us/gpt"
+    )
+    said: list[str] = []
+    first = ablations.run(plan, tmp_path, progress=said.append)
+    assert [line.partition(" for")[0] for line in said] == ["pre-training the LSTM twin", "[1/2] pre-training and "
+                                                            "auxiliary LM", "[2/2] LSTM with auxiliary LM"]  # fmt: skip
+    (tmp_path / "full.json").unlink()
+    said.clear()
+    second = ablations.run(plan, tmp_path, progress=said.append)
+    assert said == ["[1/2] pre-training and auxiliary LM"]
+    assert second[0].figures == first[0].figures
+    assert set(asked) == {"us/gpt"}
+
+
+def test_the_heuristics_over_the_checkpoints_of_a_run(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from zoo.gpt.evaluation.heuristics import Tasks, draw, generated_schemas, over_checkpoints
     from zoo.shared.errors import UserError
 
@@ -167,3 +221,15 @@ def test_the_heuristics_over_the_checkpoints_of_a_run(pretrained: Path, tmp_path
     assert (tmp_path / "heuristics.png").stat().st_size > 5000
     with pytest.raises(UserError, match="has no checkpoints"):
         over_checkpoints(tmp_path)
+
+    words = ["eval", "gpt", "--benchmark", "heuristics", "--run", str(pretrained), "--limit", "8", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [point["step"] for point in found["steps"]] == [1, 2]
+    last = {name: score["value"] for name, score in found["steps"][-1]["scores"].items()}  # the run's own weights
+    assert last == {figure["name"]: figure["value"] for figure in found["benchmarks"]["heuristics"]["figures"]}
+    assert json.loads((tmp_path / "out" / "figures.json").read_text()) == found
+    assert (tmp_path / "out" / "heuristics.png").stat().st_size > 5000
+    for further, message in (([], "say where with --out DIR"), (["--out", str(tmp_path / "o")], "has no checkpoints")):
+        assert main([*(words if not further else [*words[:5], str(tmp_path)]), *further]) == 2
+        assert message in capsys.readouterr().err

@@ -64,6 +64,8 @@ def write_texts(folder: Path) -> None:
     tokenizer = GptTokenizer(train_byte_level_bpe((d.text for d in sentences(60)), 300))
     model = zoo.create_model("gpt-debug", vocab_size=300, context=256)
     zoo.save_weights(model, folder / "gpt", preprocessor=tokenizer)
+    words = ["data", "prepare", "gpt", str(folder / "texts"), "--out", str(folder / "tokens"), "--tokenizer"]
+    assert main([*words, "train:300"]) == 0
     zoo.save_weights(model, folder / "gpt-hub", format="hf", preprocessor=tokenizer)
 
 
@@ -86,7 +88,8 @@ def stand_in(line: str, place: Path) -> list[str]:
     line = line.replace("hf:openai/clip-vit-base-patch32", str(place / "hub"))
     line = line.replace("runs/clip-nano/DATE/weights", str(place / "weights"))
     line = line.replace("hf:openai-community/gpt2", str(place / "gpt-hub"))
-    line = line.replace("runs/gpt-nano/DATE/weights", str(place / "gpt")).replace("train:16000", "train:300")
+    line = line.replace("runs/gpt-nano/DATE/weights", str(place / "gpt"))
+    line = line.replace("train:16000", "train:300").replace("--held-out 0.01", "--held-out 0.2")
     line = line.replace("--recipe finetune", "--recipe finetune-smoke")
     line = line.replace("{00000..00099}.tar", "00000.tar").replace("--trainer.devices 8", "--trainer.devices 1")
     words = shlex.split(line)[1:]
@@ -104,6 +107,8 @@ def stand_in(line: str, place: Path) -> list[str]:
             words += ["--model.depth", "1", "--model.width", "64", "--model.heads", "1", "--model.context", "32"]
         if "books/*.txt" in words:
             words += ["--model.vocab_size", "300"]
+    elif words[:2] == ["data", "prepare"]:
+        words[words.index("--out") + 1] = f"tokens-{abs(hash(line))}"
     elif words[0] in ("classify", "search"):
         words += ["--weights", str(place / "weights")]
     elif words[:2] == ["eval", "clip"]:
@@ -117,7 +122,7 @@ def stand_in(line: str, place: Path) -> list[str]:
     elif words[0] == "generate":
         words += ["--weights", str(place / "gpt"), "--max-new-tokens", "4"]
     elif words[0] == "ablate":
-        words += ["gpt-debug", "--source", "sentences", "--items", "16", "--epochs", "1", "--pretrain-steps", "2"]
+        words += ["gpt-debug", "--source", "sentences", "--items", "64", "--epochs", "1", "--pretrain-steps", "2"]
     return words
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.cli import main
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.model import GPT
-from zoo.gpt.scaling.grid import LADDER, SMOKE, GridSettings, flops_per_token, learning_rate, plans, shapes_of, target
+from zoo.gpt.scaling import fits as scaling_fits
+from zoo.gpt.scaling.corpus import prepare_corpus
+from zoo.gpt.scaling.grid import (
+    LADDER,
+    SMOKE,
+    GridSettings,
+    flops_per_token,
+    learning_rate,
+    plans,
+    read_settings,
+    shapes_of,
+    target,
+)
+from zoo.shared.errors import UserError
 
 QUICK = ("--smoke", "--tokens", "8192")
 
@@ -25,6 +40,14 @@ QUICK = ("--smoke", "--tokens", "8192")
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """Intervals from a few refits: what they cover is measured in tests/unit/test_scaling_fits.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling_fits, "fit", functools.partial(scaling_fits.fit, draws=12))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +82,10 @@ def test_a_grid_leaves_records_fits_a_scored_prediction_and_pictures(grid: Path)
         for constant in summary["fits"][name]["constants"].values():
             assert constant["low"] <= constant["high"]
     assert set(summary["fits"]) | set(summary["refused"]) >= {"L(C), C = 6ND", "L(C), exact", "Bcrit(L)", "L(N,S)"}
-    assert summary["shape"]["spread"] >= 0
+    losses = [run["loss"] for run in found["runs"] if run["part"] == "shape" or run["name"] == "grid-2-2"]
+    assert sorted(summary["shape"]["losses"].values()) == sorted(losses)
+    assert summary["shape"]["spread"] == pytest.approx(max(losses) - min(losses))
+    assert summary["shape"]["spread"] > 0
     last = found["runs"][-1]
     for said in score["scores"].values():
         assert said["error"] == pytest.approx(said["loss"] - last["loss"])
@@ -70,6 +96,7 @@ def test_a_grid_leaves_records_fits_a_scored_prediction_and_pictures(grid: Path)
         assert (grid / "pictures" / f"{name}.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_interrupted_grid_goes_on_and_keeps_its_prediction(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -124,7 +151,6 @@ def test_a_finished_grid_is_not_overwritten(tmp_path: Path, capsys: pytest.Captu
 
 def test_repeated_text_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from zoo.gpt.scaling import command as scale_command
-    from zoo.gpt.scaling.corpus import prepare_corpus
 
     corpus = prepare_corpus(SMOKE, tmp_path)
     assert prepare_corpus(SMOKE, tmp_path) == corpus
@@ -136,6 +162,23 @@ def test_repeated_text_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(KeyboardInterrupt):
         scale_command.work(more, tmp_path / "more", stop)
     assert "goes over it 2.00 times" in capsys.readouterr().err
+    # --resume finds the grid though its first run was stopped.
+    assert read_settings(tmp_path / "more") == more
+
+
+def test_a_corpus_is_not_taken_for_another(tmp_path: Path) -> None:
+    out, corpus = tmp_path / "out", prepare_corpus(SMOKE, tmp_path / "out")
+    other = GridSettings(**{**vars(SMOKE), "data": {"source": "sentences", "held_out": 0.4}})
+    with pytest.raises(UserError, match="holds the corpus of other settings"):
+        prepare_corpus(other, out)
+    twice = GridSettings(**{**vars(SMOKE), "tokens": 2 * corpus["tokens"]})
+    assert prepare_corpus(twice, out)["passes_of_the_largest_budget"] == pytest.approx(2)
+    # Stopped between the training text and the excerpts, and begun again with other text.
+    (out / "corpus.json").unlink()
+    shutil.rmtree(out / "tokens" / "held-out")
+    with pytest.raises(UserError, match="made in another way"):
+        prepare_corpus(other, out)
+    assert prepare_corpus(SMOKE, out) == corpus
 
 
 @pytest.mark.parametrize("shape", [LADDER[0], LADDER[2], LADDER[3]])

@@ -67,6 +67,19 @@ def refused(zoo_says):
     return run
 
 
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["lst"], "there is no `zoo data lst`; choose list, get, "),
+        (["get", "--fro"], "expected one argument"),
+        (["list", "--yaml"], "unrecognized arguments: --yaml"),
+        ([], "required"),
+    ],
+)
+def test_misspelt_words_are_told_in_one_line(refused, words, match):
+    assert match in refused(*words)
+
+
 def test_the_families_that_have_the_word(zoo_says, refused):
     assert "prepare gpt" in zoo_says("prepare", "--help")[1]
     line = refused("prepare")
@@ -215,6 +228,53 @@ def test_overlap(zoo_says, files, scenes, code):
     assert code_of_exit == 0
     assert "8-grams" in out
     assert "1 of 11 examples" in zoo_says(*words)[1]
+
+
+def test_no_file_that_is_read_is_overwritten(refused, files):
+    (files / "terms.jsonl").write_text("hermia\t1990\n")
+    (files / "texts.json").write_text((files / "good.jsonl").read_text())
+    (files / "saved").mkdir()
+    (files / "saved" / "dataset_info.json").write_text("{}")
+    before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+    clean = ("overlap", "gpt", "mixed.jsonl", "--benchmark", "texts.json")
+    select = ("filter", "gpt", "mixed.jsonl")
+    for words, option in (
+        (("overlap", "gpt", "mixed.jsonl", "--benchmark", "good.jsonl", "--out", "good.jsonl"), "--out"),
+        ((*clean, "--report", "texts.json"), "--report"),
+        (("dedupe", "gpt", "texts.json", "--out", "x.jsonl", "--report", "./texts.json"), "--report"),
+        (("dedupe", "gpt", "saved", "--out", "x.jsonl", "--report", "saved/dataset_info.json"), "--report"),
+        ((*select, "--good", "good.jsonl", "--out", "good.jsonl"), "--out"),
+        ((*select, "--good", "texts.json", "--out", "x.jsonl", "--report", "texts.json"), "--report"),
+        ((*select, "--cutoff", 1900, "--modern", "good.jsonl", "--out", "good.jsonl"), "--out"),
+        ((*select, "--cutoff", 1900, "--terms", "terms.jsonl", "--out", "terms.jsonl"), "--out"),
+    ):
+        assert f"{option} {words[-1]} is one of the files that are read" in refused(*words)
+    assert "--report good.jsonl: choose a name that ends in .json" in refused(
+        "dedupe", "gpt", "good.jsonl", "--out", "x.jsonl", "--report", "good.jsonl"
+    )
+    assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
+
+
+def test_other_documents_have_columns_of_their_own(zoo_says, refused, files, scenes, code):
+    from pyarrow import Table, parquet
+
+    texts = [d.text for d in (*scenes[1::2], *code)]
+    dates = [f"{d.year}-05-01" for d in (*scenes[1::2], *code)]
+    parquet.write_table(Table.from_pydict({"body": texts, "date": dates}), "dated.parquet")
+    parquet.write_table(Table.from_pydict({"body": [d.text for d in code]}), "undated.parquet")
+    parquet.write_table(Table.from_pydict({"body": [d.text for d in scenes[::2]]}), "good.parquet")
+    parquet.write_table(Table.from_pydict({"question": [code[3].text]}), "test.parquet")
+    columns = ("--text-column", "body", "--year-column", "date")
+    words = ("filter", "gpt", "dated.parquet", *columns, "--cutoff", 1900, "--out", "old.jsonl")
+    exit_code, out, _ = zoo_says(*words, "--modern", "undated.parquet", "--good", "good.parquet", "--json")
+    report = json.loads(out)
+    assert exit_code == 0
+    assert report["anachronism"]["counts"]["dated after the cutoff"] == len(code)
+    assert report["anachronism"]["classifier"]["after"] == 2 * len(code)
+    assert report["quality"]["classifier"]["good"] == len(scenes[::2])
+    words = ("overlap", "gpt", "dated.parquet", *columns, "--benchmark", "test.parquet")
+    assert "name one with --benchmark-column" in refused(*words)
+    assert json.loads(zoo_says(*words, "--benchmark-column", "question", "--json")[1])["dirty"] == 1
 
 
 @pytest.mark.parametrize(

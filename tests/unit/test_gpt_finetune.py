@@ -331,6 +331,14 @@ def test_tables_of_ones_own(tmp_path: Path) -> None:
     assert (batch["lengths"] > 0).tolist() == [[True, True, False], [True] * 3]
     assert data.count(batch) == {"items": 2, "sequences": 5}
 
+    # The item with the most answers has an empty one, so it is left out; the batch fits the targets all the same.
+    rows.append({"context": "the cat", "choices": ["ran", "sat", "home", "away", ""], "label": "sat"})
+    data = module(tmp_path, write(tmp_path / "gap.jsonl", "\n".join(map(json.dumps, rows))), kind="multiple-choice",
+                  held_out=0.0)  # fmt: skip
+    batch = data.peek(7)
+    assert batch["tokens"].shape[:2] == batch["target"].shape == (6, 5)
+    assert np.isfinite(tuned(1).sums(batch).classification.item())
+
     pairs = write(tmp_path / "pairs.csv", "one,two,how\nthe cat,a cat,4.5\ndog,home,1\n")
     data = module(
         tmp_path, pairs, kind="similarity", columns=("one", "two"), label_column="how", scores=(0, 5), held_out=0.0
@@ -352,6 +360,12 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
         ("is a folder; say what it holds", tmp_path, {}),
         ("has no label in column", write(tmp_path / "w.csv", "text,label\na,\n"), {}),
         ("are 2: premise, hypothesis", table, {"kind": "entailment", "columns": ("text",)}),
+        ("leave out --data.labels", table, {"labels": ("0", "1"), "scores": (0, 1)}),
+        ("leave out --data.labels", table, {"labels": ("0", "1"), "layout": "sts-b"}),
+        ("movie-reviews are for classification", "movie-reviews", {"kind": "similarity"}),
+        ("movie-reviews are for classification", "movie-reviews", {"kind": "multiple-choice"}),
+        ("--data.layout is for files", "movie-reviews", {"layout": "rte"}),
+        ("--data.held_out_source is for files", "sentences", {"held_out_source": str(table)}),
     ):
         with pytest.raises(UserError, match=message):
             module(tmp_path, source, held_out=0.0, **settings)
@@ -445,8 +459,15 @@ def test_the_heuristics_choose_what_the_model_finds_likelier() -> None:
     assert scores["pronouns"].value == float(likelier[0] > likelier[1])
     wrong = Tasks(reading=[Example(e.texts, str((int(e.label) + 1) % 3), "x") for e in tasks.reading])
     assert heuristic_scores(model, tokenizer, wrong)["reading"].value == 0
-    acceptable = Tasks(acceptability=[Example((t,), str(i % 2), "x") for i, t in enumerate(texts * 4)])
-    assert -1 <= heuristic_scores(model, tokenizer, acceptable)["acceptability"].value <= 1
+    # Acceptable is what is likelier; every text comes twice, so that both halves have all of them.
+    start, encoded = small_tokenizer().end_of_text, [tokenizer.encode(text) for text in texts]
+    means = [mean_log(model, ids[:1], ids[1:]) if start is None else mean_log(model, [start], ids) for ids in encoded]
+    for likelier_is, expected in (("1", 1.0), ("0", -1.0)):
+        labels = [likelier_is if mean > np.median(means) else "10"[int(likelier_is)] for mean in means]
+        pairs = [Example((text,), label, "x") for text, label in zip(texts, labels, strict=True) for _ in range(2)]
+        found = heuristic_scores(model, tokenizer, Tasks(acceptability=pairs))["acceptability"]
+        assert found.count == 8
+        assert found.value == pytest.approx(expected) if expected > 0 else found.value < 0
 
 
 def test_a_threshold_is_chosen_on_the_other_half() -> None:

@@ -109,7 +109,6 @@ def test_the_critical_batch_size_from_learning_curves() -> None:
     product = (steps / found[0][1].constants["Smin"].value - 1) * (1024 * steps / fewest_examples - 1)
     assert product == pytest.approx(1, rel=0.05)
     assert laws.least_steps(steps, 1024.0, 5e5 / 4.0**4) == pytest.approx(40 / 4, rel=0.01)
-    assert laws.least_compute(6.0, 1024.0, 1024.0) == 3.0
 
 
 def test_reading_a_curve() -> None:

@@ -117,13 +117,13 @@ def test_a_sample_depends_on_ids_not_on_order(scenes):
 
 def test_terms_by_year(tmp_path):
     found = TermFilter(TERMS, cutoff=1930).find(
-        "The e-mail said: Jazz, the NEW  deal,\nsecond world-war’s radars; newdeal"
+        "The E-mail said: Jazz, the New  Deal,\nsecond world-war’s radars; NewDeal"
     )
-    assert found == {"e mail": 1980, "new deal": 1932, "second world war": 1939}
+    assert found == {"e-mail": 1980, "New Deal": 1932, "second world war": 1939}
     assert TermFilter(TERMS, cutoff=1900).find("Jazz!") == {"jazz": 1915}
     path = tmp_path / "terms.tsv"
-    path.write_text("# terms\nMoon Landing\t1969\n\nfax\t1948\n")
-    assert read_terms(path) == {"moon landing": 1969, "fax": 1948}
+    path.write_text("# terms\nMoon  Landing\t1969\n\nfax\t1948\n")
+    assert read_terms(path) == {"Moon Landing": 1969, "fax": 1948}
     for text, match in (
         ("", "holds no terms"),
         ("fax 1948\n", "line 1"),
@@ -135,6 +135,45 @@ def test_terms_by_year(tmp_path):
             read_terms(path)
     with pytest.raises(UserError, match="cannot read"):
         read_terms(tmp_path / "none")
+
+
+def test_names_count_only_as_names():
+    late = TermFilter(TERMS, cutoff=1913)
+    for innocent in (
+        "Nato patre eodem",
+        "Gif I cou'dna rest",
+        "the united nations of the heathen",
+        "He had a new deal of the cards in the cold war of their tempers.",
+        "[F. ['e]mail, of German origin]",
+        "OE. e mail; the e-mailler",
+        "In this world war I have seen",
+    ):
+        assert late.find(innocent) == {}, innocent
+    for text, found in (
+        ("a NATO exercise", "NATO"),
+        ("THE UNITED NATIONS MET", "United Nations"),
+        ("the United\nNations’ envoy", "United Nations"),
+        ("Adolf Hitler's", "Hitler"),
+        ("WORLD WAR II", "World War II"),
+        ("of the soviet\nUnion", "soviet union"),
+        ("by EMAIL", "email"),
+        ("two e-mails", "e-mails"),
+    ):
+        assert found in late.find(text), text
+
+
+def test_an_example_shows_the_place_of_its_term():
+    far = "It is said that cou'dna is no word. " * 20
+    for text, term in (
+        (f"{far} The DNA of the thing.", "DNA"),
+        (f"{far} The Soviet\n Union rose.", "soviet union"),
+        (f"{far} THE COLD WAR began.", "Cold War"),
+    ):
+        keep = AnachronismFilter(1913)
+        assert list(keep([Document(text, "late")])) == []
+        (example,) = keep.report()["examples"]
+        assert term in example["terms"]
+        assert term.lower() in " ".join(example["text"].split()).lower().replace("cou'dna", "")
 
 
 def test_dates_terms_and_classifier(scenes, code):

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import math
+import os
 import pickle
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from zoo.gpt.vintage import code_in_context as code
 from zoo.gpt.vintage import knowledge
 from zoo.gpt.vintage import measures as vintage
 from zoo.gpt.vintage.code_runner import run_program
+from zoo.gpt.vintage.pictures import accuracy_bars
 from zoo.shared.errors import UserError
 from zoo.shared.text import python_docs, verse, webster
+from zoo.shared.text.anachronism import TERMS, TermFilter
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 from zoo.shared.text.documents import Document, write_documents
 from zoo.shared.text.sentences import sentences
@@ -73,6 +76,13 @@ def test_only_entries_whose_tags_all_say_1913_are_taken() -> None:
     assert "Webster" not in found[0].text + found[1].text
 
 
+@pytest.mark.parametrize("late", ["penicillin", "the Soviet Union", "{Atomic bomb}", "quantum mechanics", "DNA"])
+def test_an_entry_that_names_something_later_is_left_out(late: str) -> None:
+    entry = "Lamp \\Lamp\\ (l[a^]mp), n.\n   A thing that shines{}.\n   [1913 Webster]\n\n"
+    assert len(list(webster.entries(entry.format("")))) == 1
+    assert list(webster.entries(entry.format(f", unlike {late}"))) == []
+
+
 @pytest.mark.slow
 def test_the_real_dictionary() -> None:
     train, held_out = webster.split()
@@ -83,6 +93,8 @@ def test_the_real_dictionary() -> None:
     whole = "".join(entry.text for entry in entries.values())
     assert "WordNet" not in whole
     assert "1913 Webster" not in whole
+    assert TermFilter(TERMS, cutoff=1913).find(whole) == {}
+    assert "Amel" in entries  # F. ['e]mail is no e-mail
     assert {one.id.partition("/")[0] for one in train}.isdisjoint(one.id.partition("/")[0] for one in held_out)
 
 
@@ -284,6 +296,30 @@ def test_the_rise_and_its_interval_are_scipys() -> None:
             vintage.rise_after(years, values, cutoff)
 
 
+def test_the_memory_of_a_bootstrap_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    values, years = draw.normal(size=300), np.repeat([1900, 1950], 150)
+    whole = (vintage.rise_after(years, values, 1930), vintage.mean_interval(values))
+    monkeypatch.setattr(vintage, "DRAWN", 900)
+    sizes = [at.size for at in vintage._draws(np.random.default_rng(0), 300, 100)]
+    assert sizes == [900] * 33 + [300]
+    assert [at.size for at in vintage._draws(np.random.default_rng(0), 1000, 3)] == [1000] * 3
+    parts = (vintage.rise_after(years, values, 1930), vintage.mean_interval(values))
+    assert (parts[0].low, parts[0].high) == pytest.approx((whole[0].low, whole[0].high), abs=0.02)
+    assert parts[1] == pytest.approx(whole[1], abs=0.01)
+
+
+def test_bars_of_none_and_all_can_be_drawn(tmp_path: Path) -> None:
+    rows = {
+        name: [(share, *knowledge.wilson(round(share * n), n)) for share in (0.0, 1.0)]
+        for name, n in (("model", 7), ("twin", 20))
+    }
+    rows["model"][1] = (1.0, 0.7, 1.0 - 1e-16)  # what rounding may leave of an upper bound of 1
+    rows["twin"][0] = (0.0, 1e-17, 0.2)
+    accuracy_bars(rows, ["all", "kept"], tmp_path / "bars.png", title="none and all", chance=[0.25, 0.25])
+    assert (tmp_path / "bars.png").stat().st_size > 5_000
+
+
 def test_events_and_their_files(tmp_path: Path, exam: Exam) -> None:
     found = vintage.events()
     years = [one.year for one in found]
@@ -296,6 +332,8 @@ def test_events_and_their_files(tmp_path: Path, exam: Exam) -> None:
     lines.write_text('{"year": 1900, "text": "A."}\n{"year": "1950", "text": "B and C."}\n', encoding="utf-8")
     for path in (tabs, lines):
         assert [(one.year, one.text) for one in vintage.read_events(path)] == [(1900, "A."), (1950, "B and C.")]
+    lines.write_text('{"year": 1900, "text": "A\u2028B\x85C."}\n', encoding="utf-8")  # JSON may hold these as they are
+    assert [one.text for one in vintage.read_events(lines)] == ["A\u2028B\x85C."]
     lines.write_text('{"text": "A."}\n', encoding="utf-8")
     tabs.write_text("A text without a year\n", encoding="utf-8")
     for path in (tabs, lines):
@@ -397,6 +435,8 @@ def test_pass_at_k_is_the_share_of_draws_with_a_pass() -> None:
         ("print('passed'); raise ValueError", "error"),
         ("open('big', 'w').write('x' * (1 << 21))", "error"),
         ("import numpy", "error"),
+        ("import __main__; __main__.word", "error"),
+        ("import sys; assert not any(word.isalnum() and len(word) == 32 for word in sys.orig_argv)", "passed"),
         ("import os; assert os.listdir() == [] and 'HOME' not in os.environ", "passed"),
     ],
 )
@@ -407,7 +447,7 @@ def test_programs_end_within_their_limits(program: str, outcome: str) -> None:
 def test_a_program_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     source = f"import os, time\nif os.fork() == 0:\n    time.sleep(2)\n    open({str(mark)!r}, 'w')\n"
-    assert run_program(source) == "passed"
+    assert run_program(source) == ("passed" if os.geteuid() == 0 else "error")  # the superuser may start processes
     import time
 
     time.sleep(2.3)

@@ -6,11 +6,11 @@ Imports no torch before it must.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
 from zoo.registry import Verb, get_family, normalise, registry, resolve
+from zoo.shared.command_line import Parser, give, say
 from zoo.shared.data import samples
 from zoo.shared.errors import UserError
 
@@ -20,6 +20,9 @@ def main(words: list[str]) -> int:
     verbs = _verbs()
     if words and words[0] in verbs:
         return _family_verb(words[0], words[1:], verbs[words[0]])
+    own = ("list", "get")
+    if words and not words[0].startswith("-") and words[0] not in own:
+        raise UserError(f"there is no `zoo data {words[0]}`; choose {', '.join((*own, *verbs))}")
     args = _parser(verbs).parse_args(words)
     return args.run(args)
 
@@ -48,7 +51,7 @@ def _family_verb(word: str, rest: list[str], owners: dict[str, Verb]) -> int:
 
 def _parser(verbs: dict[str, dict[str, Verb]]) -> argparse.ArgumentParser:
     lines = [f"  {word} {name}: {verb.help}" for word, owners in verbs.items() for name, verb in owners.items()]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="zoo data",
         description="Sample packs, and what a family does with your own data.",
         epilog="\n".join(["your own data:", *lines]),
@@ -68,10 +71,6 @@ def _parser(verbs: dict[str, dict[str, Verb]]) -> argparse.ArgumentParser:
     return parser
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"zoo: {line}\n")
-
-
 def _list(args: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = [
         {
@@ -87,7 +86,7 @@ def _list(args: argparse.Namespace) -> int:
         for pack in samples.PACKS.values()
     ]
     if args.json:
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        give(rows)
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -104,6 +103,6 @@ def _get(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys([*args.packs, *(samples.TEST_PACKS if args.tests else ())]))
     if not names:
         raise UserError("name the packs to get, or --tests; `zoo data list` shows them")
-    for name, path in samples.fetch(names, from_dir=args.folder, progress=_say).items():
+    for name, path in samples.fetch(names, from_dir=args.folder, progress=say).items():
         sys.stdout.write(f"{name}\t{path}\n")
     return 0
