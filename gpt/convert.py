@@ -217,7 +217,7 @@ def _config_of(model: nn.Module) -> GptConfig:
     return config
 
 
-def _classes(shapes: Shapes) -> dict[str, int]:
+def _classes(shapes: Shapes) -> dict[str, Any]:
     """What a head says of the config."""
     return {"classes": shapes["head.weight"][0]} if "head.weight" in shapes else {}
 
@@ -226,7 +226,7 @@ def hf_config(source: Source, layout: str) -> GptConfig:
     """The config of ``config.json``; what it leaves out has the defaults of ``transformers``."""
     settings, path = source.config, source.path
     defaults = {"gpt1": (40478, 512, "gelu"), "gpt2": (50257, 1024, "gelu_new")}[layout]
-    sizes = {
+    sizes: dict[str, Any] = {
         name: settings.get(theirs, default)
         for name, theirs, default in (
             ("vocab_size", "vocab_size", defaults[0]),
