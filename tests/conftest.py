@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+import setuptools  # noqa: F401 - before anything takes Python's own distutils, whose place it has for PyTorch's compiler
 import torch
 
 

@@ -227,6 +227,7 @@ def train_once(
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         except BaseException as error:
+            signals.release()  # or this process would end 25 s after a SIGTERM, whatever it does then
             # Lightning wraps Ctrl-C in an exit of its own.
             if isinstance(error, KeyboardInterrupt) or (signals.heard and isinstance(error, SystemExit)):
                 saved = f"; saved {checkpoints.newest.name}" if checkpoints.newest else ""

@@ -92,6 +92,10 @@ class Signals(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
+        self.release()
+
+    def release(self) -> None:
+        """Give the signals back; whoever called the trainer does it when it fails, as Lightning then calls no hook."""
         self._over.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
