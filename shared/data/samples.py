@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Protocol
 
@@ -115,7 +115,8 @@ def _wheel_pattern(pack: Pack) -> str:
 
 def _wheel_download(pack: Pack, folder: Path) -> None:
     """Let pip put the wheel into ``folder``; it refuses a file with another hash."""
-    if importlib.util.find_spec("pip") is not None:
+    # Not importlib.util.find_spec, which setuptools hooks for the name "pip".
+    if PathFinder.find_spec("pip") is not None:
         pip = [sys.executable, "-m", "pip"]
     elif shutil.which("uv"):
         pip = ["uv", "tool", "run", "pip"]
