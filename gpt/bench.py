@@ -15,7 +15,7 @@ from zoo.gpt.bench_loop import PlainGPT
 from zoo.gpt.configs import VARIANTS, GptConfig
 from zoo.gpt.convert import HF, hf_settings
 from zoo.gpt.model import GPT
-from zoo.shared.bench import Case, Limit, Row, Setting, Side, import_peer
+from zoo.shared.bench import Case, Limit, Mode, Row, Setting, Side, import_peer
 from zoo.shared.generation.decode import generate
 from zoo.shared.generation.options import GenerationOptions
 from zoo.shared.optim.groups import adamw
@@ -57,7 +57,8 @@ def rows() -> list[Row | Limit]:
                     unit="tokens",
                     goal=2.0 if cache == "default" else None,
                     tolerance=0.0,
-                    best_tolerance=1.0,  # tokens part where two of them are as likely in bfloat16
+                    best_tolerance=0.05,
+                    own_modes=(Mode(precision="int8"),),
                     has_floor=False,
                 )
             )
@@ -153,19 +154,28 @@ def peer_optimizer(model: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
 
 
 def prepare_generate(side: Side, setting: Setting, *, batch: int, cache: str) -> Case:
-    """Greedy tokens after prompts of equal length; bfloat16 means weights of that type."""
+    """Greedy tokens after prompts of equal length; a precision means weights of that type.
+
+    Both sides' best must agree on the logits after the prompts: tokens part where two of them are as likely.
+    """
     config, count = (VARIANTS["gpt-debug"], 8) if setting.quick else (VARIANTS["gpt2"], _NEW)
     net: Any = make_model(side, config, "transformers", setting.device).eval()
-    net = net.to(getattr(torch, setting.mode.precision))
+    exact = setting.mode.precision
+    net = net.for_int8_decoding() if exact == "int8" else net.to(getattr(torch, exact))
     draw = torch.Generator().manual_seed(1)
     prompts = torch.randint(config.vocab_size, (batch, 32 if not setting.quick else 8), generator=draw)
     call: Callable[[], Tensor]
+    logits: Callable[[], Tensor]
     if side == "zoo":
         options = GenerationOptions(max_new_tokens=count, compile="inductor" if setting.mode.compiled else None)
 
         def call() -> Tensor:
             found = generate(net, prompts.tolist(), options, end=None)
             return torch.tensor([list(one.tokens) for one in found])
+
+        def logits() -> Tensor:
+            with torch.inference_mode():
+                return net.next_logits(prompts.to(setting.device))
     else:
         ids = prompts.to(setting.device)
         settings: dict[str, Any] = {
@@ -181,4 +191,11 @@ def prepare_generate(side: Side, setting: Setting, *, batch: int, cache: str) ->
             with torch.inference_mode():
                 return net.generate(ids, attention_mask=torch.ones_like(ids), **settings)[:, ids.shape[1] :].cpu()
 
-    return Case(call=call, result=lambda: {"tokens": call().float()}, samples=batch * count)
+        def logits() -> Tensor:
+            with torch.inference_mode():
+                return net(ids).logits[:, -1]
+
+    def result() -> Mapping[str, Tensor]:
+        return {"logits": logits().float()} if setting.best else {"tokens": call().float()}
+
+    return Case(call=call, result=result, samples=batch * count)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.gpt.model import GPT
     from zoo.gpt.tokenizer import GptTokenizer
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "int8")
 _SAMPLED = {"temperature": 1.0, "top_k": 40}  # GPT-2's published samples
 
 
@@ -41,7 +41,7 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, max_new_tokens: int
     )  # fmt: skip
     add("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 makes tokens that occurred rarer")
     add("--seed", type=int, default=0, metavar="S", help="seed of sampling (default %(default)s)")
-    add("--dtype", choices=DTYPES, default="float32", help="type of the weights (default %(default)s)")
+    add("--dtype", choices=DTYPES, default="float32", help="of the weights; int8 is for CPUs (default %(default)s)")
     add("--compile", action="store_true", help="compile the steps: slow at first, then fast on a GPU")
 
 
@@ -88,10 +88,13 @@ def load_model(weights: str | None, device: str | None, dtype: str = "float32") 
     from zoo.gpt.model import GPT
     from zoo.weights import load
 
-    model = load(weights, dtype=getattr(torch, dtype))
+    if dtype == "int8" and place != "cpu":
+        raise UserError("--dtype int8 is for CPUs; give --device cpu, or --dtype bfloat16 here")
+    model = load(weights, dtype=torch.float32 if dtype == "int8" else getattr(torch, dtype))
     if not isinstance(model, GPT):
         raise UserError(f"{weights} holds a {type(model).__name__}, not a GPT; choose other --weights")
-    return model.to(place).eval(), create_preprocessor(weights), weights
+    model = model.to(place).eval()
+    return model.for_int8_decoding() if dtype == "int8" else model, create_preprocessor(weights), weights
 
 
 def generate(words: list[str]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.talkie import Gain, RotaryQKNorm, SkipTransformer, rms_norm, talkie_block
 from zoo.shared.cross_entropy import cross_entropy_rows, cross_entropy_sum
+from zoo.shared.int8 import to_int8
 from zoo.shared.transformer import (
     MLP,
     Attention,
@@ -148,15 +149,27 @@ class GPT(nn.Module):
         Of a long prompt only one row of logits is computed.
         """
         states = self.hidden(tokens, cache, padding_mask=padding_mask)[:, -1]
-        if self.output is None or self.output_gain is None:
+        if self.output is None:
             return F.linear(states, self.tokens.weight)
-        return F.linear(self.output_gain(states), self.output.weight)  # scaling the matrix would copy it for each token
+        if self.output_gain is not None:  # scaling the matrix would copy it for each token
+            states = self.output_gain(states)
+        return self.output(states)
 
     def output_matrix(self) -> Tensor:
         """The matrix ``(V, D)`` that turns states into logits."""
         if self.output is None or self.output_gain is None:
             return self.tokens.weight
         return self.output_gain(self.output.weight)
+
+    def for_int8_decoding(self) -> Self:
+        """Change the model, in float32 on a CPU, into one that :meth:`next_logits` costs less of: see
+        :mod:`zoo.shared.int8`. Nothing but decoding works afterwards.
+        """
+        if self.output is None:
+            self.output = nn.utils.skip_init(nn.Linear, self.config.width, self.config.vocab_size, bias=False)
+            self.output.weight = self.tokens.weight
+        to_int8(self)
+        return self
 
     def loss_sum(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Sum of the negative log-likelihoods of ``targets`` ``(B, T)`` after ``tokens`` ``(B, T)``, in nats.

@@ -43,11 +43,11 @@ class Mode:
     """How a side computes.
 
     Attributes:
-        precision: ``float32``, or ``bfloat16`` through autocast.
+        precision: ``float32``, ``bfloat16`` through autocast, or ``int8`` matrices.
         compiled: Whether ``torch.compile`` is used.
     """
 
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
     compiled: bool = False
 
     def __str__(self) -> str:
@@ -116,8 +116,9 @@ class Row:
         unit: What a sample is.
         goal: Least wanted ratio of best against best.
         modes: What each side may choose its best from; empty leaves that comparison out.
+        own_modes: What zoo alone may choose from besides.
         tolerance: Largest relative difference of the results at the same precision.
-        best_tolerance: The same when either side computes in bfloat16.
+        best_tolerance: The same when either side does not compute in float32.
         has_floor: Whether the matmul rate bounds the work.
         devices: Where it can run.
     """
@@ -129,6 +130,7 @@ class Row:
     unit: str = "samples"
     goal: float | None = None
     modes: tuple[Mode, ...] = ALL_MODES
+    own_modes: tuple[Mode, ...] = ()
     tolerance: float = 1e-4
     best_tolerance: float = 2e-2
     has_floor: bool = True
@@ -295,7 +297,7 @@ def fastest(
 ) -> Setting:
     """The mode in which a side is quickest, by trying each."""
     times: dict[Mode, float] = {}
-    for mode in row.modes:
+    for mode in row.modes + (row.own_modes if side == "zoo" else ()):
         plain = times.get(replace(mode, compiled=False), 0.0)
         if mode.compiled and plain > _HOPELESS * min(times.values(), default=plain):
             continue

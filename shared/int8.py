@@ -1,0 +1,72 @@
+"""Matrices in int8 for decoding on a CPU, where reading the weights is what a token costs.
+
+Weights are rounded once, by one scale for each output channel; states are rounded as they come, by one scale for each
+token (Dettmers et al. 2022, arXiv:2208.07339, Section 2.1: vector-wise). Sums are exact, in int32. Embeddings, norms
+and attention stay as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from zoo.shared.transformer.attention import FusedProjection
+
+_LARGEST = 127
+_TINY = 1e-30  # a row of zeros has a scale too
+
+
+class Int8Linear(nn.Module):
+    """``nn.Linear`` with an int8 matrix, for inference in float32 on a CPU.
+
+    Args:
+        linear: The layer whose place it takes.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach().float()
+        reach = weight.abs().amax(1).clamp_min(_TINY)
+        self.weight = nn.Buffer((weight * (_LARGEST / reach)[:, None]).round().to(torch.int8))
+        self.scale = nn.Buffer(reach / _LARGEST**2)
+        self.bias = nn.Buffer(torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
+        rows = x.reshape(-1, x.shape[-1])
+        reach = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True).clamp_min_(_TINY)
+        rounded = (rows * (_LARGEST / reach)).round_().to(torch.int8)
+        sums = torch._int_mm(rounded, self.weight.t())
+        return torch.addcmul(self.bias, sums * self.scale, reach).view(*x.shape[:-1], -1)
+
+
+class Int8FusedProjection(Int8Linear):
+    """:class:`~zoo.shared.transformer.FusedProjection` of self-attention with an int8 matrix."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Project ``x`` ``(B, T, D)`` to queries, keys and values."""
+        assert context is None, "only self-attention has int8 projections"
+        q, k, v = super().forward(x).chunk(3, dim=-1)
+        return q, k, v
+
+
+_PARTS: dict[type[nn.Module], type[Int8Linear]] = {nn.Linear: Int8Linear, FusedProjection: Int8FusedProjection}
+
+
+def to_int8(model: nn.Module) -> None:
+    """Give a model int8 matrices in place of its linear layers, to decode with.
+
+    Args:
+        model: In ``eval()`` mode, in float32, on the CPU. One whose output shares the embedding's matrix must give the
+            output a layer of its own first.
+
+    Raises:
+        ValueError: The model lies elsewhere or has another type.
+    """
+    some = next(model.parameters())
+    if some.device.type != "cpu" or some.dtype != torch.float32:
+        raise ValueError(f"int8 decoding needs a float32 model on a CPU, not {some.dtype} on {some.device}")
+    for module in list(model.modules()):
+        for name, part in list(module.named_children()):
+            if isinstance(part, nn.Linear) and type(part) in _PARTS:
+                setattr(module, name, _PARTS[type(part)](part))
