@@ -1,4 +1,4 @@
-"""GPT weights from and to ``transformers``, OpenAI's arrays of GPT-1, and Talkie's checkpoints."""
+"""GPT weights from and to ``transformers`` and Talkie's checkpoints; OpenAI's own lie in ``convert_openai``."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.sizes import from_shapes
 from zoo.shared.convert.formats import Converter, Recognised, save_tensors, sync
-from zoo.shared.convert.rules import TRANSPOSE, Rule, RuleTable, Shapes, chain, squeeze
-from zoo.shared.convert.source import ARRAY, Source
+from zoo.shared.convert.rules import TRANSPOSE, Rule, RuleTable, Shapes
+from zoo.shared.convert.source import Source
 from zoo.shared.errors import UserError
 from zoo.shared.files import write_json
 
 _P = "{p:weight|bias}"
-_OURS = "transformer.blocks.{i}"
+OURS = "transformer.blocks.{i}"
 # What `transformers` and OpenAI call a block's parts: ours, and whether its matrix is stored as (in, out).
-_PARTS = {
+PARTS = {
     "attn.c_attn": "attention.project",
     "attn.c_proj": "attention.out",
     "mlp.c_fc": "mlp.up",
     "mlp.c_proj": "mlp.down",
 }
-_NORMS = {"gpt1": ("post_attention", "post_mlp"), "gpt2": ("pre_attention", "pre_mlp")}
+NORMS = {"gpt1": ("post_attention", "post_mlp"), "gpt2": ("pre_attention", "pre_mlp")}
 
 
 def _hf_table(layout: str, names: Mapping[str, str]) -> RuleTable:
     rules = [Rule(theirs, ours) for theirs, ours in names.items()]
-    for theirs, ours in _PARTS.items():
-        rules.append(Rule(f"h.{{i}}.{theirs}.weight", f"{_OURS}.{ours}.weight", transform=TRANSPOSE))
-        rules.append(Rule(f"h.{{i}}.{theirs}.bias", f"{_OURS}.{ours}.bias"))
-    for number, ours in enumerate(_NORMS[layout], 1):
-        rules.append(Rule(f"h.{{i}}.ln_{number}.{_P}", f"{_OURS}.{ours}.{_P}"))
+    for theirs, ours in PARTS.items():
+        rules.append(Rule(f"h.{{i}}.{theirs}.weight", f"{OURS}.{ours}.weight", transform=TRANSPOSE))
+        rules.append(Rule(f"h.{{i}}.{theirs}.bias", f"{OURS}.{ours}.bias"))
+    for number, ours in enumerate(NORMS[layout], 1):
+        rules.append(Rule(f"h.{{i}}.ln_{number}.{_P}", f"{OURS}.{ours}.{_P}"))
     return RuleTable(
         rules=[*rules, Rule("score.weight", "head.weight")],
         drop=("h.{i}.attn.{rest:bias|masked_bias}", "lm_head.weight", "positions_ids", "position_ids"),
@@ -92,7 +91,7 @@ class HuggingFaceConverter(GptConverter):
 
     def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
         """Write what ``AutoTokenizer`` and ``AutoModelForCausalLM`` load, or ``...ForSequenceClassification``."""
-        config = _config_of(model)
+        config = config_of(model)
         state = self.foreign_state(model)
         end = None if preprocessor is None else preprocessor.tokenizer.end_of_text
         dtype = str(model.state_dict()["tokens.weight"].dtype).removeprefix("torch.")
@@ -105,74 +104,21 @@ class HuggingFaceConverter(GptConverter):
         return save_tensors(folder / "model.safetensors", named)
 
 
-class OpenAIConverter(GptConverter):
-    """GPT-1 as OpenAI released it: all numbers in a row, in ten ``.npy`` files, and a list of shapes."""
-
-    name = "openai"
-    library = "finetune-transformer-lm"
-
-    def recognise(self, source: Source) -> Recognised | None:
-        """The first array holds the positions, the second one the tokens, each block has twelve."""
-        shapes = source.shapes
-        if f"{ARRAY}0" not in shapes or (len(shapes) - 2) % 12 or len(shapes) < 14:
-            return None
-        depth = (len(shapes) - 2) // 12
-        return from_shapes(_openai_table(depth).zoo_shapes(shapes), settled=True)
-
-    def table(self, config: GptConfig) -> RuleTable:
-        """The order of the arrays."""
-        if config.layout != "gpt1":
-            raise UserError("OpenAI's arrays are a format of GPT-1; use `--to hf` or `--to zoo`")
-        if config.classes:
-            raise UserError("OpenAI's arrays have no place for the head of a fine-tuned model; use `--to hf`")
-        return _openai_table(config.depth)
-
-    def export(self, model: nn.Module, preprocessor: Any | None, folder: Path) -> Path:
-        """Write ``params_shapes.json`` and ``params_0.npy`` to ``params_9.npy``."""
-        if _config_of(model).width // _config_of(model).heads != 64:
-            raise UserError("OpenAI's arrays cannot say heads that are not 64 wide; use `--to hf`")
-        state = self.foreign_state(model)
-        arrays = [state[f"{ARRAY}{number}"].float().numpy() for number in range(len(state))]
-        write_json(folder / "params_shapes.json", [list(array.shape) for array in arrays])
-        for number, part in enumerate(np.array_split(np.concatenate([a.ravel() for a in arrays]), 10)):
-            np.save(folder / f"params_{number}.npy", part)
-            sync(folder / f"params_{number}.npy")
-        return folder / "params_0.npy"
-
-
-def _openai_table(depth: int) -> RuleTable:
-    matrix = chain(squeeze(0), TRANSPOSE)
-    rules = [Rule(f"{ARRAY}0", "positions.weight"), Rule(f"{ARRAY}1", "tokens.weight")]
-    order = [
-        ("attention.project.weight", matrix), ("attention.project.bias", None),
-        ("attention.out.weight", matrix), ("attention.out.bias", None),
-        ("post_attention.weight", None), ("post_attention.bias", None),
-        ("mlp.up.weight", matrix), ("mlp.up.bias", None),
-        ("mlp.down.weight", matrix), ("mlp.down.bias", None),
-        ("post_mlp.weight", None), ("post_mlp.bias", None),
-    ]  # fmt: skip
-    for block in range(depth):
-        for place, (name, transform) in enumerate(order):
-            key = f"{ARRAY}{2 + 12 * block + place}"
-            rules.append(Rule(key, f"transformer.blocks.{block}.{name}", transform=transform))
-    return RuleTable(rules=rules)
-
-
 _BLOCK = "blocks.{i}"
 TALKIE_TABLE = RuleTable(
     rules=[
         Rule("embed.weight", "tokens.weight"),
         Rule(
             [f"{_BLOCK}.attn.attn_{part}.weight" for part in ("query", "key", "value")],
-            f"{_OURS}.attention.project.weight",
+            f"{OURS}.attention.project.weight",
         ),
-        Rule(f"{_BLOCK}.attn.attn_resid.weight", f"{_OURS}.attention.out.0.weight"),
-        Rule(f"{_BLOCK}.attn_gain.a_g", f"{_OURS}.attention.out.1.gain"),
-        Rule(f"{_BLOCK}.attn.head_gain.head_g", f"{_OURS}.attention.condition.gain"),
-        Rule(f"{_BLOCK}.mlp.mlp_gate.weight", f"{_OURS}.mlp.0.gate.weight"),
-        Rule(f"{_BLOCK}.mlp.mlp_linear.weight", f"{_OURS}.mlp.0.up.weight"),
-        Rule(f"{_BLOCK}.mlp.mlp_resid.weight", f"{_OURS}.mlp.0.down.weight"),
-        Rule(f"{_BLOCK}.mlp_gain.a_g", f"{_OURS}.mlp.1.gain"),
+        Rule(f"{_BLOCK}.attn.attn_resid.weight", f"{OURS}.attention.out.0.weight"),
+        Rule(f"{_BLOCK}.attn_gain.a_g", f"{OURS}.attention.out.1.gain"),
+        Rule(f"{_BLOCK}.attn.head_gain.head_g", f"{OURS}.attention.condition.gain"),
+        Rule(f"{_BLOCK}.mlp.mlp_gate.weight", f"{OURS}.mlp.0.gate.weight"),
+        Rule(f"{_BLOCK}.mlp.mlp_linear.weight", f"{OURS}.mlp.0.up.weight"),
+        Rule(f"{_BLOCK}.mlp.mlp_resid.weight", f"{OURS}.mlp.0.down.weight"),
+        Rule(f"{_BLOCK}.mlp_gain.a_g", f"{OURS}.mlp.1.gain"),
         Rule(f"{_BLOCK}.embed_skip.a_g", "transformer.skips.{i}.gain"),
         Rule("lm_head", "output.weight"),
         Rule("lm_head_gain.w_g", "output_gain.gain"),
@@ -211,7 +157,8 @@ class TalkieConverter(GptConverter):
         return path
 
 
-def _config_of(model: nn.Module) -> GptConfig:
+def config_of(model: nn.Module) -> GptConfig:
+    """The config of a GPT."""
     config = model.config
     assert isinstance(config, GptConfig)
     return config
@@ -292,5 +239,4 @@ def hf_settings(config: GptConfig, end: int | None, dtype: str) -> dict[str, Any
 
 
 HF = HuggingFaceConverter()
-OPENAI = OpenAIConverter()
 TALKIE = TalkieConverter()

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from zoo.gpt.configs import GptConfig
+from zoo.gpt.held_out import FILLER, DealtSampler
 from zoo.gpt.sources import equal_shares, in_words, is_named, named
 from zoo.gpt.tokenizer import GptTokenizer
 from zoo.shared.data.datamodule import Item, ItemReader, KeyedDataModule
+from zoo.shared.data.loaders import CountingLoader
 from zoo.shared.data.order import BatchRamp
 from zoo.shared.errors import UserError
 from zoo.shared.text.bpe_training import train_byte_level_bpe
@@ -50,6 +52,7 @@ class TokenWindows:
 
     def read(self, index: int, rng: np.random.Generator) -> Item:
         """``tokens`` int64 ``(context + 1,)`` and the ``bytes`` that all but the first stand for."""
+        index = 0 if index == FILLER else index
         window = self.tokens.window(index * self.context, self.context + 1)
         return {"tokens": torch.from_numpy(window), "bytes": int(self.tokens.lengths[window[1:]].sum())}
 
@@ -157,6 +160,15 @@ class GptDataModule(KeyedDataModule):
     def count(self, batch: Item) -> dict[str, int]:
         """Predicted tokens."""
         return {"tokens": batch["tokens"][:, 1:].numel()}
+
+    def val_dataloader(self) -> CountingLoader | list:
+        """Held-out windows in order, dealt out to the processes; the task adds up what they measure."""
+        reader = self.readers[1]
+        if reader is None or not len(reader):
+            return []
+        rank, world_size = self._place()
+        sampler = DealtSampler(len(reader), batch_size=self.batch_size, rank=rank, world_size=world_size)
+        return self._watched(self._loader(reader, sampler))
 
     def state_dict(self) -> dict[str, Any]:
         """What is counted, and which text it was."""

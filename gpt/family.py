@@ -41,7 +41,11 @@ FAMILY = FamilySpec(
     datamodule="zoo.gpt.data:GptDataModule",
     preprocessor="zoo.gpt.tokenizer:GptTokenizer",
     recipes="zoo.gpt:recipes",
-    converters={"hf": "zoo.gpt.convert:HF", "openai": "zoo.gpt.convert:OPENAI", "talkie": "zoo.gpt.convert:TALKIE"},
+    converters={
+        "hf": "zoo.gpt.convert:HF",
+        "openai": "zoo.gpt.convert_openai:OPENAI",
+        "talkie": "zoo.gpt.convert:TALKIE",
+    },
     audit="zoo.gpt.audit:audit",
     report="zoo.gpt.report:report",
     watches=(

@@ -41,11 +41,12 @@ def build_block(config: GptConfig) -> Block:
             width=width, heads=config.heads, hidden=config.hidden, depth=config.depth, branch=nn.Dropout(config.dropout)
         )
     norms = ("pre_attention", "pre_mlp") if config.layout == "gpt2" else ("post_attention", "post_mlp")
+    slots: dict[str, Any] = {slot: nn.LayerNorm(width) for slot in norms}
     return Block(
         Attention(FusedProjection(width), nn.Linear(width, width), heads=config.heads, dropout=config.dropout),
         MLP(width, config.hidden, act=activation("gelu_tanh")),
         branch=nn.Dropout(config.dropout),
-        **{slot: nn.LayerNorm(width) for slot in norms},
+        **slots,
     )
 
 
@@ -134,12 +135,29 @@ class GPT(nn.Module):
         x = self.tokens(tokens)
         if self.positions is not None:
             x = x + self.positions(positions)
-        banded = mask if self.config.window is None else replace(mask, window=self.config.window)
-        masks = [banded if index % 2 else mask for index in range(self.config.depth)]
+        masks = self.masks(mask, count, cache, all_real=padding_mask is None)
         x = self.transformer(self.embedded(x), mask=masks, positions=positions, cache=cache)
         if cache is not None:
             cache.advance(count)
         return self.norm_out(x)
+
+    def masks(self, mask: Mask, count: int, cache: KVCache | None, *, all_real: bool) -> list[Mask]:
+        """A mask for each block, written out once for all of them: GPT-3's odd blocks are banded.
+
+        Args:
+            mask: What the new tokens may see.
+            count: New tokens.
+            cache: Holds the earlier ones.
+            all_real: None of the new tokens is padding.
+        """
+        held = 0 if cache is None else cache.length if mask.start is None else cache.slots - count
+        keys = held + count
+        device, mask = self.tokens.weight.device, replace(mask, sees_itself=all_real)
+        dense = mask.build(count, keys, device=device)
+        if self.config.window is None:
+            return [dense] * self.config.depth
+        banded = replace(mask, window=self.config.window).build(count, keys, device=device)
+        return [banded if index % 2 else dense for index in range(self.config.depth)]
 
     def next_logits(
         self, tokens: Tensor, cache: KVCache | None = None, *, padding_mask: Tensor | None = None

@@ -89,13 +89,15 @@ class SkipTransformer(Transformer):
         mask: Mask | Sequence[Mask] = FULL,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """As in :class:`~zoo.shared.transformer.Transformer`; ``x`` ``(B, T, D)`` is the embedding."""
         embedding = x
         masks = [mask] * len(self.blocks) if isinstance(mask, Mask) else mask
         layers: Sequence[LayerCache | None] = [None] * len(self.blocks) if cache is None else cache.layers
         for block, skip, block_mask, layer in zip(self.blocks, self.skips, masks, layers, strict=True):
-            x = self.run(block, x, mask=block_mask, positions=positions, cache=layer) + skip(embedding)
+            x = self.run(block, x, mask=block_mask, positions=positions, cache=layer, context=context)
+            x = x + skip(embedding)
         return x
 
 

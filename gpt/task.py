@@ -12,7 +12,9 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from zoo.gpt.held_out import FILLER
 from zoo.gpt.model import GPT
+from zoo.shared.distributed import data_world_size, total
 from zoo.shared.errors import UserError
 from zoo.shared.optim.accumulation import share_of_mean
 from zoo.shared.optim.groups import adamw
@@ -84,13 +86,17 @@ class GptTask(LightningModule):
         return share_of_mean(nats, batch["step_counts"]["tokens"], window=self.trainer.accumulate_grad_batches)
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Add up the loss of held-out windows."""
+        """Add up the loss of this process's held-out windows."""
         nats, count = self.loss(batch)
-        self.held_out += torch.tensor([float(nats), count, int(batch["bytes"].sum())], dtype=torch.float64)
+        if int(batch["index"][0]) != FILLER:
+            self.held_out += torch.tensor([float(nats), count, int(batch["bytes"].sum())], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss in nats per token and in bits per byte, and how much worse it is than on training text."""
-        nats, tokens, size = self.held_out.tolist()
+        """Log the loss of all processes' windows in nats per token and in bits per byte, and how much worse it is than
+        on training text.
+        """
+        alone = data_world_size() == 1
+        nats, tokens, size = (self.held_out if alone else total(self.held_out.to(self.device))).tolist()
         self.held_out.zero_()
         if not tokens:
             return
@@ -110,8 +116,8 @@ class GptTask(LightningModule):
             optimizer = Muon(self.model.named_parameters(), chosen=lambda name: ".blocks." in name, **settings)
         else:
             optimizer = adamw(self.model, **settings)
-        total = self.decay_steps or planned_steps(self.trainer)
+        steps = self.decay_steps or planned_steps(self.trainer)
         final = None if self.schedule == "constant" else self.final_lr
-        factor = build_schedule(self.schedule, warmup=self.warmup_steps, total=total, final=final)
+        factor = build_schedule(self.schedule, warmup=self.warmup_steps, total=steps, final=final)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -23,7 +23,6 @@ from zoo.results import RunResult, read_results, write_results
 from zoo.settings import build_parser, choose, merge, parse_overrides
 from zoo.shared.audit import AuditBeforeTraining
 from zoo.shared.batch_norm import SyncedBatchNorm
-from zoo.shared.convert.source import open_source
 from zoo.shared.distributed import agree, first_process
 from zoo.shared.errors import UserError
 from zoo.shared.optim.noise_scale import GradientNoiseScale
@@ -37,7 +36,7 @@ from zoo.shared.runs.checkpoints import (
 )
 from zoo.shared.runs.csv_log import AppendingCSVLogger
 from zoo.shared.runs.finite import FiniteSteps
-from zoo.shared.runs.folder import RunFolder, newest_weights
+from zoo.shared.runs.folder import RunFolder
 from zoo.shared.runs.progress import StepProgress
 from zoo.shared.runs.report import show_reports
 from zoo.shared.runs.signals import Signals, stop
@@ -46,6 +45,7 @@ from zoo.shared.runs.update_ratio import UpdateRatio
 from zoo.shared.runs.watching import Watching
 from zoo.shared.transformer.wrap import compile_units
 from zoo.shared.watch import COMMON
+from zoo.start_weights import NEWEST, choose_newest, start_from
 from zoo.weights import load_into
 
 
@@ -92,13 +92,6 @@ def start_run(name: str, settings: dict[str, Any], callbacks: Sequence[Callback]
     run = RunFolder.create(canonical(name), settings.pop("out", None))
     run.write_config({"name": name, **settings})
     return run_and_compare(console, run, name, settings, callbacks, resume=False)
-
-
-def choose_newest(console: Console, name: str, settings: dict[str, Any]) -> None:
-    """Put the folder of the model's newest finished run in the place of the word ``newest``."""
-    if settings["weights"] == NEWEST:
-        settings["weights"] = str(newest_weights(family_of(name).name, model=canonical(name)).resolve())
-        console.print(f"starting from {settings['weights']}", highlight=False, soft_wrap=True)
 
 
 def resume_run(folder: str | Path, overrides: dict[str, Any], callbacks: Sequence[Callback] = ()) -> RunResult:
@@ -198,7 +191,7 @@ def train_once(
     target = resolve(spec.datamodule)
     datamodule = target(config=config, seed=settings["seed"], **checked(target.__init__, "data", settings["data"]))
     if weights:
-        datamodule.start_from(open_source(tags.get(weights, weights)).folder)
+        start_from(datamodule, run, tags.get(weights, weights), resumed=checkpoint is not None)
 
     if settings["checkpoint_every"] < 1 or settings["max_skipped_steps"] < 1:
         raise UserError("--checkpoint_every and --max_skipped_steps must be at least 1")
@@ -276,7 +269,6 @@ def end_again(trainer: Any, task: LightningModule) -> None:
             callback.on_train_end(trainer, task)
 
 
-NEWEST = "newest"  # as weights: those of the model's newest finished run
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SHARDED = ("fsdp", "tp")  # strategies of ours
 

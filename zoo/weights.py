@@ -41,6 +41,10 @@ _OURS = {
     "vocab.txt",
     "generation_config.json",
     "params_shapes.json",
+    "model.bin",
+    "vocabulary.json",
+    "added_tokens.json",
+    "normalizer.json",
     *(f"params_{number}.npy" for number in range(10)),
 }
 

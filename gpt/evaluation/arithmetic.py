@@ -11,9 +11,10 @@ import operator
 import random
 from collections.abc import Callable, Mapping
 
-from zoo.gpt.evaluation.exam import Exam, Figure, Result, commonest_share, mean_and_error, protocol
-from zoo.gpt.evaluation.free_form import BEAM, complete
-from zoo.gpt.evaluation.prompts import Item, build_prompts, mean_shots
+from zoo.gpt.evaluation.exam import Exam, Result, commonest_share, protocol
+from zoo.gpt.evaluation.few_shot import share_right, write_lines
+from zoo.gpt.evaluation.free_form import BEAM
+from zoo.gpt.evaluation.prompts import Item
 
 TASKS: dict[str, tuple[str, int]] = {
     **{f"{digits}D{sign}": (sign, digits) for digits in (2, 3, 4, 5) for sign in ("+", "-")},
@@ -70,24 +71,9 @@ def arithmetic(exam: Exam) -> Result:
         exam.say(f"arithmetic {task}")
         items = problems(task, count, seed=exam.seed)
         pool = demonstrations(task, items, seed=exam.seed)
-        room = exam.context - _TOKENS
-        prompts = build_prompts(exam.tokenizer, items, pool, shots=shots, room=room, seed=exam.seed)
-        said, _ = complete(exam, [one.tokens for one in prompts], max_new_tokens=_TOKENS, stop=("\n",), **BEAM)
-        value, error = mean_and_error(
-            text.strip() == item.answers[0].strip() for text, item in zip(said, items, strict=True)
-        )
-        figures.append(
-            Figure(
-                name=task,
-                metric="exact match",
-                value=value,
-                error=error,
-                chance=commonest_share(item.answers[0] for item in problems(task, seed=exam.seed)),
-                chance_is="always the commonest answer",
-                items=count,
-                shots=mean_shots(prompts),
-            )
-        )
+        written = write_lines(exam, items, pool, shots=shots, tokens=_TOKENS, decoding=BEAM)
+        chance = commonest_share(item.answers[0] for item in problems(task, seed=exam.seed))
+        figures.append(share_right(task, items, written, chance=chance, chance_is="always the commonest answer"))
     return Result(
         figures=figures,
         protocol=protocol(

@@ -26,8 +26,9 @@ from zoo.gpt.evaluation.exam import (
     read_text,
     require,
 )
+from zoo.gpt.evaluation.few_shot import write_lines
 from zoo.gpt.evaluation.free_form import GREEDY, complete, exact_match, f1, normalise
-from zoo.gpt.evaluation.prompts import Item, build_prompts, mean_shots
+from zoo.gpt.evaluation.prompts import Item
 from zoo.shared.errors import UserError
 
 _COQA = 'CoQA\'s JSON with "data", each entry with story, questions and answers'
@@ -160,13 +161,10 @@ def natural_questions(exam: Exam) -> Result:
     numbers = exam.chosen(items)
     used = [items[i] for i in numbers]
     shots = _SHOTS if exam.shots is None else exam.shots
-    prompts = build_prompts(
-        exam.tokenizer, used, pool, shots=shots, room=exam.context - _TOKENS, seed=exam.seed, numbers=numbers
-    )
     exam.say(f"Natural Questions: {len(used)} questions")
-    said, confidence = complete(exam, [one.tokens for one in prompts], max_new_tokens=_TOKENS, stop=("\n",), **GREEDY)
-    right = np.array([exact_match(text, item.answers) for text, item in zip(said, used, strict=True)])
-    best = np.argsort(-confidence, kind="stable")[: max(1, round(_CONFIDENT * len(used)))]
+    written = write_lines(exam, used, pool, shots=shots, tokens=_TOKENS, decoding=GREEDY, numbers=numbers)
+    right = np.array([exact_match(text, item.answers) for text, item in zip(written.texts, used, strict=True)])
+    best = np.argsort(-written.confidence, kind="stable")[: max(1, round(_CONFIDENT * len(used)))]
     counts = Counter(guess for item in items for guess in {normalise(text) for text in item.answers})
     chance = counts.most_common(1)[0][1] / len(items)
     figures = []
@@ -181,7 +179,7 @@ def natural_questions(exam: Exam) -> Result:
                 chance=chance,
                 chance_is="always the commonest answer",
                 items=len(marks),
-                shots=mean_shots(prompts),
+                shots=written.shots,
             )
         )
     return Result(
@@ -197,7 +195,7 @@ def natural_questions(exam: Exam) -> Result:
         ),
         data=described(exam.file, len(items), len(used)),
         notes={
-            "truncated": sum(len(one.tokens) > exam.context - _TOKENS for one in prompts),
-            "answers": dict(list(zip([item.prompt for item in used], said, strict=True))[:5]),
+            "truncated": written.truncated,
+            "answers": dict(list(zip([item.prompt for item in used], written.texts, strict=True))[:5]),
         },
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoo.gpt.evaluation.exam import Exam, Figure, Result, described, protocol, read_text
-from zoo.gpt.evaluation.free_form import GREEDY, bleu, complete, jackknife_error, sentences
-from zoo.gpt.evaluation.prompts import Item, build_prompts, mean_shots
+from zoo.gpt.evaluation.few_shot import write_lines
+from zoo.gpt.evaluation.free_form import GREEDY, bleu, jackknife_error, sentences
+from zoo.gpt.evaluation.prompts import Item
 from zoo.shared.errors import UserError
 
 _SHOTS = 10
@@ -48,19 +49,11 @@ def translation(exam: Exam) -> Result:
     sources, references = zip(*(pairs[i] for i in numbers), strict=True)
     shots = _SHOTS if exam.shots is None else exam.shots
     tokens = min(_TOKENS, exam.context // 3)
-    prompts = build_prompts(
-        exam.tokenizer,
-        used,
-        pool,
-        shots=shots,
-        room=exam.context - tokens,
-        separator="\n",
-        seed=exam.seed,
-        numbers=numbers,
-    )
     exam.say(f"translation: {len(used)} sentences")
-    said, _ = complete(exam, [one.tokens for one in prompts], max_new_tokens=tokens, stop=("\n",), **GREEDY)
-    answers = [(sentences(text) or [""])[0] for text in said]
+    written = write_lines(
+        exam, used, pool, shots=shots, tokens=tokens, decoding=GREEDY, separator="\n", numbers=numbers
+    )
+    answers = [(sentences(text) or [""])[0] for text in written.texts]
 
     def score(chosen: list[int]) -> float:
         return bleu([answers[i] for i in chosen], [references[i] for i in chosen])
@@ -76,7 +69,7 @@ def translation(exam: Exam) -> Result:
                 chance=bleu(sources, references),
                 chance_is="the source unchanged",
                 items=len(used),
-                shots=mean_shots(prompts),
+                shots=written.shots,
             )
         ],
         protocol=protocol(
@@ -90,7 +83,7 @@ def translation(exam: Exam) -> Result:
         ),
         data=described(exam.file, len(pairs), len(used)),
         notes={
-            "truncated": sum(len(one.tokens) > exam.context - tokens for one in prompts),
+            "truncated": written.truncated,
             "translations": dict(list(zip(sources, answers, strict=True))[:5]),
         },
     )

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from zoo.gpt.evaluation.exam import Exam, Figure, Result, fingerprint, mean_and_error, protocol, read_text
-from zoo.gpt.evaluation.free_form import BEAM, complete
-from zoo.gpt.evaluation.prompts import Item, build_prompts, mean_shots
+from zoo.gpt.evaluation.exam import Exam, Result, fingerprint, protocol, read_text
+from zoo.gpt.evaluation.few_shot import share_right, write_lines
+from zoo.gpt.evaluation.free_form import BEAM
+from zoo.gpt.evaluation.prompts import Item
 from zoo.shared.errors import UserError
 
 COUNT = 10_000
@@ -103,33 +104,18 @@ def words(exam: Exam) -> Result:
         exam.say(f"words {task}")
         pool = scrambled(task, listed, seed=exam.seed)
         items = [pool[i] for i in numbers]
-        prompts = build_prompts(
-            exam.tokenizer,
+        written = write_lines(
+            exam,
             items,
             pool,
             shots=shots,
-            room=exam.context - _TOKENS,
+            tokens=_TOKENS,
+            decoding=BEAM,
             separator="\n",
             description=DESCRIPTION,
-            seed=exam.seed,
             numbers=numbers,
         )
-        said, _ = complete(exam, [one.tokens for one in prompts], max_new_tokens=_TOKENS, stop=("\n",), **BEAM)
-        value, error = mean_and_error(
-            text.strip() == item.answers[0].strip() for text, item in zip(said, items, strict=True)
-        )
-        figures.append(
-            Figure(
-                name=task,
-                metric="exact match",
-                value=value,
-                error=error,
-                chance=1 / len(listed),
-                chance_is="always the same word",
-                items=len(items),
-                shots=mean_shots(prompts),
-            )
-        )
+        figures.append(share_right(task, items, written, chance=1 / len(listed), chance_is="always the same word"))
     return Result(
         figures=figures,
         protocol=protocol(

@@ -86,11 +86,12 @@ def chain(*transforms: Transform) -> Transform:
 
 
 class Rule:
-    """How one zoo key and its foreign key, or keys, belong together.
+    """How one zoo key and its foreign key, or keys, belong together; or several zoo keys and one foreign key.
 
     Args:
         foreign: Foreign pattern, or several whose tensors are concatenated.
-        zoo: Pattern of the zoo key.
+        zoo: Pattern of the zoo key; or several whose tensors the foreign one is divided into, None where a part of it
+            is zero and zoo has no tensor.
         transform: Layout change of every foreign tensor, before they are concatenated.
         dim: Axis along which several foreign tensors of equal size are concatenated.
         fill: Makes the zoo tensor where a foreign file leaves it out (buffers that older files lack).
@@ -99,32 +100,49 @@ class Rule:
     def __init__(
         self,
         foreign: str | Sequence[str],
-        zoo: str,
+        zoo: str | Sequence[str | None],
         *,
         transform: Transform | None = None,
         dim: int = 0,
         fill: Callable[[Shape], Tensor] | None = None,
     ) -> None:
         texts = [foreign] if isinstance(foreign, str) else list(foreign)
-        words = {name: meaning for text in (*texts, zoo) for name, meaning in _PLACEHOLDER.findall(text) if meaning}
-        self.zoo = Pattern(zoo, words)
+        ours = [zoo] if isinstance(zoo, str) else list(zoo)
+        told = [*texts, *(text for text in ours if text is not None)]
+        words = {name: meaning for text in told for name, meaning in _PLACEHOLDER.findall(text) if meaning}
+        self.zoo = [None if text is None else Pattern(text, words) for text in ours]
         self.foreign = [Pattern(text, words) for text in texts]
+        assert 1 in (len(self.zoo), len(self.foreign)), f"several to several: {foreign} {zoo}"
         self.transform = transform
         self.dim = dim
         self.fill = fill
-        assert all(set(p.names) == set(self.zoo.names) for p in self.foreign), f"placeholders differ: {foreign} {zoo}"
+        patterns = [*self.foreign, *(pattern for pattern in self.zoo if pattern is not None)]
+        assert len({frozenset(p.names) for p in patterns}) == 1, f"placeholders differ: {foreign} {zoo}"
 
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Foreign tensors to the zoo tensor."""
+    def match(self, zoo_key: str) -> tuple[int, dict[str, str]] | None:
+        """Which of the zoo patterns fits a key, and what its placeholders stand for."""
+        for place, pattern in enumerate(self.zoo):
+            words = None if pattern is None else pattern.match(zoo_key)
+            if words is not None:
+                return place, words
+        return None
+
+    def join(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Foreign tensors to zoo tensors, one for each zoo pattern."""
         if self.transform is not None:
             parts = [self.transform.forward(part) for part in parts]
         joined = parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=self.dim)
-        return joined.contiguous()
+        ours = [joined] if len(self.zoo) == 1 else joined.chunk(len(self.zoo), dim=self.dim)
+        return [part.contiguous() for part in ours]
 
-    def split(self, tensor: Tensor) -> list[Tensor]:
-        """The zoo tensor to foreign tensors, each with memory of its own where it is a part or changed."""
-        if len(self.foreign) == 1 and self.transform is None:
-            return [tensor]
+    def split(self, tensors: Sequence[Tensor | None]) -> list[Tensor]:
+        """Zoo tensors to foreign tensors, each with memory of its own where it is a part or changed."""
+        if len(self.foreign) == 1 and len(self.zoo) == 1 and self.transform is None:
+            assert tensors[0] is not None
+            return [tensors[0]]
+        some = next(tensor for tensor in tensors if tensor is not None)
+        whole = [torch.zeros_like(some) if tensor is None else tensor for tensor in tensors]
+        tensor = whole[0] if len(whole) == 1 else torch.cat(whole, dim=self.dim)
         parts = list(tensor.chunk(len(self.foreign), dim=self.dim))
         if self.transform is not None:
             parts = [self.transform.back(part) for part in parts]
@@ -189,9 +207,9 @@ class RuleTable:
         """Whether a foreign key (as the rules spell it) holds nothing learnt."""
         return any(pattern.match(key) is not None for pattern in self._dropped)
 
-    def rule_of(self, zoo_key: str) -> tuple[Rule, dict[str, str]] | None:
-        """The rule that makes a zoo key, with its placeholders."""
-        found = [(rule, words) for rule in self.rules if (words := rule.zoo.match(zoo_key)) is not None]
+    def rule_of(self, zoo_key: str) -> tuple[Rule, int, dict[str, str]] | None:
+        """The rule that makes a zoo key, the key's place among the rule's zoo patterns, and its placeholders."""
+        found = [(rule, *match) for rule in self.rules if (match := rule.match(zoo_key)) is not None]
         assert len(found) < 2, f"{zoo_key} fits several rules"
         return found[0] if found else None
 
@@ -211,7 +229,9 @@ class RuleTable:
                     joined = rule.join([torch.empty(shape, device="meta")] * len(parts))
                 except (RuntimeError, IndexError):  # too few axes for the transform
                     continue
-                shapes[rule.zoo.fill(words)] = tuple(joined.shape)
+                for pattern, part in zip(rule.zoo, joined, strict=True):
+                    if pattern is not None:
+                        shapes[pattern.fill(words)] = tuple(part.shape)
         return shapes
 
     def to_zoo(
@@ -232,31 +252,32 @@ class RuleTable:
             UserError: Names missing, unexpected and mis-shaped keys, all at once.
         """
         original = {self.spell(key): key for key in foreign}
-        problems, used, plan = Problems(), set[str](), dict[str, tuple[Rule, list[str]]]()
+        problems, used, plan = Problems(), set[str](), dict[str, tuple[Rule, int, list[str]]]()
         for zoo_key, wanted in expected.items():
             found = self.rule_of(zoo_key)
             if found is None:
                 problems.missing.append(f"{zoo_key}, which this format cannot hold")
                 continue
-            rule, words = found
+            rule, place, words = found
             keys = [pattern.fill(words) for pattern in rule.foreign]
             used.update(keys)
             absent = [key for key in keys if key not in original]
             if absent and rule.fill is not None:
                 continue
             problems.missing += absent
-            for key, part in zip(keys, rule.split(torch.empty(wanted, device="meta")), strict=True):
+            ours = [torch.empty(wanted, device="meta")] * len(rule.zoo)
+            for key, part in zip(keys, rule.split(ours), strict=True):
                 if key in original and tuple(shapes[original[key]]) != tuple(part.shape):
                     got, must = tuple(shapes[original[key]]), tuple(part.shape)
                     problems.misshaped.append(f"{original[key]} is {got}, must be {must}")
-            plan[zoo_key] = (rule, keys)
+            plan[zoo_key] = (rule, place, keys)
         problems.unexpected += [old for new, old in original.items() if new not in used and not self.dropped(new)]
         problems.check(what)
         result = {}
         for zoo_key, wanted in expected.items():
             if zoo_key in plan:
-                rule, keys = plan[zoo_key]
-                result[zoo_key] = rule.join([foreign[original[key]] for key in keys])
+                rule, place, keys = plan[zoo_key]
+                result[zoo_key] = rule.join([foreign[original[key]] for key in keys])[place]
             else:
                 found = self.rule_of(zoo_key)
                 assert found is not None
@@ -275,14 +296,21 @@ class RuleTable:
             UserError: The format has no place for some of the keys; all are named.
         """
         problems, result = Problems(), dict[str, Tensor]()
-        for zoo_key, tensor in tensors.items():
+        for zoo_key in tensors:
             found = self.rule_of(zoo_key)
             if found is None:
                 problems.unexpected.append(zoo_key)
                 continue
-            rule, words = found
-            for pattern, part in zip(rule.foreign, rule.split(tensor), strict=True):
-                result[pattern.fill(words)] = part
+            rule, _, words = found
+            foreign = [pattern.fill(words) for pattern in rule.foreign]
+            if foreign[0] in result:  # made with the first of several zoo keys
+                continue
+            keys = [None if pattern is None else pattern.fill(words) for pattern in rule.zoo]
+            absent = [key for key in keys if key is not None and key not in tensors]
+            problems.missing += absent
+            if not absent:
+                parts = rule.split([None if key is None else tensors[key] for key in keys])
+                result.update(zip(foreign, parts, strict=True))
         problems.check(what)
         for key, make in self.synthesise.items():
             result[key] = make(result)

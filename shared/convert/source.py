@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.shared.convert.ctranslate2 import is_ctranslate2, read_ctranslate2
+from zoo.shared.convert.tensorflow import index_files, is_index, read_tensorflow
 from zoo.shared.convert.torchscript import is_torchscript, read_torchscript
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json
 
-Kind = Literal["safetensors", "pickle", "torchscript", "numpy"]
+Kind = Literal["safetensors", "pickle", "torchscript", "numpy", "ctranslate2", "tensorflow"]
 
 ARRAY = "array."
 """Beginning of the names of tensors in a set of NumPy files, which has none; the number in the order follows."""
@@ -37,6 +39,7 @@ _HF_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "model.bin",
 )
 _OPEN_CLIP_FILES = (
     "open_clip_model.safetensors",
@@ -152,7 +155,7 @@ def _open_folder(folder: Path) -> Source:
     if (folder / _SHAPES_FILE).exists():
         return Source(path=folder, folder=folder, files=_numpy_files(folder), kind="numpy")
     config, names = _settings_of(folder)
-    files = _weights_of(folder, names)
+    files = _weights_of(folder, names) or index_files(folder)
     if not files:
         wanted = ", ".join((*_HF_FILES[:1], _HF_FILES[2], *_OPEN_CLIP_FILES[:1]))
         raise UserError(f"{folder} holds no weights; expected one of {wanted}")
@@ -224,6 +227,10 @@ def _kind_of(path: Path) -> Kind:
         return "pickle"
     if head.startswith(b"version "):
         raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull`")
+    if is_ctranslate2(head):
+        return "ctranslate2"
+    if path.suffix == ".index" and is_index(path):
+        return "tensorflow"
     raise UserError(f"{path} is not a weights file; expected safetensors, a PyTorch state dict or an OpenAI archive")
 
 
@@ -319,6 +326,8 @@ _READERS: Mapping[Kind, Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]
     "pickle": _read_pickle,
     "torchscript": _read_torchscript,
     "numpy": _read_numpy,
+    "ctranslate2": read_ctranslate2,
+    "tensorflow": read_tensorflow,
 }
 
 

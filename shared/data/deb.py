@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zoo.shared.errors import UserError
 
 if TYPE_CHECKING:
-    from zoo.shared.data.samples import Pack
+    from zoo.shared.data.packs import Pack
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60

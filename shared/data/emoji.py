@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from zoo.shared.data.images import BadSample
-from zoo.shared.data.samples import PACKS, Progress, cache_folder, open_pack
+from zoo.shared.data.packs import PACKS
+from zoo.shared.data.samples import Progress, cache_folder, open_pack
 from zoo.shared.errors import UserError
 from zoo.shared.files import atomic_path, read_json, write_json
 

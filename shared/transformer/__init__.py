@@ -1,8 +1,15 @@
 """The transformer core: blocks that receive built parts; masks and pooled rows are arguments."""
 
-from zoo.shared.transformer.attention import Attention, FusedProjection, naive_attention, sdpa_attention
+from zoo.shared.transformer.attention import (
+    Attention,
+    FusedProjection,
+    SplitProjection,
+    naive_attention,
+    sdpa_attention,
+)
 from zoo.shared.transformer.block import Block, Transformer
 from zoo.shared.transformer.cache import KVCache, LayerCache, StaticKVCache
+from zoo.shared.transformer.cross_attention import CrossAttention, Memory
 from zoo.shared.transformer.masks import CAUSAL, FULL, Mask
 from zoo.shared.transformer.parts import MLP, QuickGELU, StochasticDepth, activation
 
@@ -12,11 +19,14 @@ __all__ = [
     "MLP",
     "Attention",
     "Block",
+    "CrossAttention",
     "FusedProjection",
     "KVCache",
     "LayerCache",
     "Mask",
+    "Memory",
     "QuickGELU",
+    "SplitProjection",
     "StaticKVCache",
     "StochasticDepth",
     "Transformer",

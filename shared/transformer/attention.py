@@ -31,13 +31,14 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropou
     """
     if mask.is_plain_causal and q.shape[2] == k.shape[2]:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    allowed = mask.dense(q.shape[2], k.shape[2], device=q.device)
+    reach = mask.reach(q.shape[2], k.shape[2])
+    if reach < k.shape[2]:
+        k, v = k[:, :, -reach:], v[:, :, -reach:]
+    allowed = mask.dense(q.shape[2], reach, device=q.device) if mask.built is None else mask.built
     if allowed is None:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
-    if mask.padding is None:  # causal and banded masks always allow a query its own position
-        return out
-    return out.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+    return out.masked_fill(~allowed.any(-1, keepdim=True), 0.0) if mask.may_blind else out
 
 
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropout: float = 0.0) -> Tensor:
@@ -53,8 +54,7 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask = FULL, *, dropo
 class FusedProjection(nn.Linear):
     """Query, key and value from one matrix ``(3D, D)``: CLIP, the GPTs, BERT.
 
-    Families whose three projections differ (Whisper's key has no bias) put another part in this slot of
-    :class:`Attention`.
+    Where the three differ, :class:`SplitProjection` takes this slot of :class:`Attention`.
     """
 
     def __init__(self, width: int, *, bias: bool = True) -> None:
@@ -70,6 +70,21 @@ class FusedProjection(nn.Linear):
         weight_q, weight_kv = self.weight.split([width, 2 * width])
         k, v = F.linear(context, weight_kv, bias_kv).chunk(2, dim=-1)
         return F.linear(x, weight_q, bias_q), k, v
+
+
+class SplitProjection(nn.Module):
+    """Query, key and value from three matrices: Whisper, whose keys have no bias, and devices that share the heads."""
+
+    def __init__(self, width: int, *, bias: bool = True, key_bias: bool = True) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, width, bias=key_bias)
+        self.value = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Project ``x`` ``(B,Q,D)`` to queries and ``context`` ``(B,K,D)`` (default ``x``) to keys and values."""
+        context = x if context is None else context
+        return self.query(x), self.key(context), self.value(context)
 
 
 class Attention(nn.Module):

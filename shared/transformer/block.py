@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from zoo.shared.transformer.cache import KVCache, LayerCache
+from zoo.shared.transformer.cross_attention import CrossAttention
 from zoo.shared.transformer.masks import FULL, Mask
 
 
 class Block(nn.Module):
     """Attention and feed-forward sublayers with residual connections.
 
-    The four norm slots decide the style and default to ``Identity``: fill the two ``pre`` slots for
-    pre-LN (GPT-2, CLIP, Whisper), the two ``post`` slots for post-LN (GPT-1, BERT).
+    The norm slots decide the style and default to ``Identity``: fill the ``pre`` slots for pre-LN (GPT-2, CLIP,
+    Whisper), the ``post`` slots for post-LN (GPT-1, BERT).
 
     Args:
         attention: Called as ``attention(x, context, mask=..., positions=..., cache=...)``.
@@ -29,6 +30,8 @@ class Block(nn.Module):
         post_attention: Norm after the attention residual.
         pre_mlp: Norm before the feed-forward part.
         post_mlp: Norm after the feed-forward residual.
+        cross: Attention to another tower's states, between the two others.
+        pre_cross: Norm before it.
         branch: Applied to each sublayer's output: dropout, stochastic depth, or both.
     """
 
@@ -41,12 +44,16 @@ class Block(nn.Module):
         post_attention: nn.Module | None = None,
         pre_mlp: nn.Module | None = None,
         post_mlp: nn.Module | None = None,
+        cross: CrossAttention | None = None,
+        pre_cross: nn.Module | None = None,
         branch: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.pre_attention = pre_attention or nn.Identity()
         self.attention = attention
         self.post_attention = post_attention or nn.Identity()
+        self.pre_cross = pre_cross or nn.Identity()
+        self.cross = cross
         self.pre_mlp = pre_mlp or nn.Identity()
         self.mlp = mlp
         self.post_mlp = post_mlp or nn.Identity()
@@ -60,6 +67,7 @@ class Block(nn.Module):
         rows: Tensor | None = None,
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Run the block.
 
@@ -68,6 +76,8 @@ class Block(nn.Module):
             mask: Who attends to whom.
             positions: int64 ``(T,)`` or ``(B, T)``, for attention that asks where tokens stand.
             cache: Keys and values of earlier tokens; those of ``x`` are written into it.
+            context: States ``(N, K, D)`` of another tower, for blocks that attend to one; a cache that holds their
+                keys and values makes them needless.
             rows: int64 ``(B,)``: compute only this token of each sample (``mask`` then holds for that
                 one query). The other tokens still serve as keys and values. A pooled tower needs
                 nothing else of its last block.
@@ -82,6 +92,12 @@ class Block(nn.Module):
             attended = self.attention(take_rows(normed, rows), normed, mask=mask)
             x = take_rows(x, rows)
         x = self.post_attention(x + self.branch(attended))
+        if self.cross is not None:
+            memory = None if cache is None else cache.memory
+            if memory is None:
+                assert context is not None, "this block attends to another tower's states; give it some"
+                memory = self.cross.memory(context)
+            x = x + self.branch(self.cross(self.pre_cross(x), memory))
         return self.post_mlp(x + self.branch(self.mlp(self.pre_mlp(x))))
 
 
@@ -110,6 +126,7 @@ class Transformer(nn.Module):
         mask: Mask | Sequence[Mask] = FULL,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Run all blocks on ``x`` ``(B, T, D)``.
 
@@ -118,11 +135,12 @@ class Transformer(nn.Module):
             mask: Who attends to whom, in all blocks or in each.
             positions: int64 ``(T,)`` or ``(B, T)``, where the tokens stand in the text.
             cache: Keys and values of earlier tokens, a layer for each block.
+            context: As for :class:`Block`.
         """
         masks = [mask] * len(self.blocks) if isinstance(mask, Mask) else mask
         layers: Sequence[LayerCache | None] = [None] * len(self.blocks) if cache is None else cache.layers
         for block, block_mask, layer in zip(self.blocks, masks, layers, strict=True):
-            x = self.run(block, x, mask=block_mask, positions=positions, cache=layer)
+            x = self.run(block, x, mask=block_mask, positions=positions, cache=layer, context=context)
         return x
 
     def pooled(self, x: Tensor, rows: Tensor, *, mask: Mask = FULL, row_mask: Mask = FULL) -> Tensor:
@@ -151,9 +169,10 @@ class Transformer(nn.Module):
         rows: Tensor | None = None,
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Run one block, recomputing it in the backward pass where that is asked for."""
         run = partial(block, mask=mask, rows=rows, positions=positions, cache=cache)
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(run, x, use_reentrant=False)
-        return run(x)
+            return checkpoint(run, x, context=context, use_reentrant=False)
+        return run(x, context=context)

@@ -12,12 +12,19 @@ from zoo.shared.transformer.masks import Mask
 
 
 class LayerCache:
-    """One layer's part of a :class:`KVCache`."""
+    """One layer's part of a :class:`KVCache`.
+
+    Attributes:
+        keys: ``(B, H, S, C)``.
+        values: ``(B, H, S, C)``.
+        memory: Keys and values of another tower's states, where the layer attends to some.
+    """
 
     def __init__(self, cache: KVCache, keys: Tensor, values: Tensor) -> None:
         self.cache = cache
         self.keys = keys
         self.values = values
+        self.memory: tuple[Tensor, Tensor] | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new tokens' ``(B, H, T, C)`` into their slots; returns what they may attend to."""
@@ -109,6 +116,23 @@ class KVCache:
             layer.keys, layer.values = (self._moved(kept, rows) for kept in (layer.keys, layer.values))
         if self.missing is not None:
             self.missing = self.missing[rows]
+
+    def copy(self, rows: Tensor, sources: Tensor) -> None:
+        """Put text ``sources[i]`` in the place of text ``rows[i]``, int64: beams of which most stay where they are.
+
+        Padding stays too, so both texts must have the same.
+        """
+        length = self.length
+        for layer in self.layers:
+            for kept in (layer.keys, layer.values):
+                kept[rows, :, :length] = kept[sources, :, :length]
+
+    def keep_memory(self, rows: Tensor) -> None:
+        """Go on with the memories of these contexts only, int64."""
+        for layer in self.layers:
+            assert layer.memory is not None
+            keys, values = layer.memory
+            layer.memory = keys[rows], values[rows]
 
     def _moved(self, kept: Tensor, rows: Tensor) -> Tensor:
         """Rows of ``kept`` ``(B, H, S, C)``; only what is filled is copied."""

@@ -5,7 +5,7 @@ Shapes: B batch, H heads, Q queries, K keys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,12 +21,16 @@ class Mask:
             attention); implies ``causal``.
         padding: Bool ``(B or 1, K)``, True where a key is real, here and everywhere in zoo.
         start: Position of the first query among the keys, int64 ``(1,)``; None where the queries are the last keys.
+        sees_itself: Whoever asks knows that every query is a real token, so that none of them is left without a key.
+        built: What :meth:`build` has written out, for the last keys that the queries reach.
     """
 
     causal: bool = False
     window: int | None = None
     padding: Tensor | None = None
     start: Tensor | None = None
+    sees_itself: bool = False
+    built: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
@@ -37,12 +41,36 @@ class Mask:
         """True when the mask is the lower triangle and nothing else."""
         return self.causal and self.window is None and self.padding is None and self.start is None
 
+    @property
+    def may_blind(self) -> bool:
+        """True when a query may have no key that it is allowed to see."""
+        return self.padding is not None and not (self.sees_itself and (self.causal or self.window is not None))
+
+    def reach(self, queries: int, keys: int) -> int:
+        """How many of the last keys the queries see at most; the others need not be read."""
+        return keys if self.window is None or self.start is not None else min(keys, self.window + queries - 1)
+
+    def build(self, queries: int, keys: int, *, device: torch.device) -> Mask:
+        """The same mask for one number of queries and keys, written out once for all blocks.
+
+        Args:
+            queries: Number of queries Q.
+            keys: Number of keys K.
+            device: Where to build it.
+        """
+        mask = self
+        if self.window is not None and self.window >= keys:
+            mask = replace(self, causal=True, window=None)
+        if mask.is_plain_causal and queries == keys:
+            return mask
+        return replace(mask, built=mask.dense(queries, mask.reach(queries, keys), device=device))
+
     def dense(self, queries: int, keys: int, *, device: torch.device) -> Tensor | None:
         """Write the mask out as bool ``(B or 1, 1, Q, K)``, True where attention is allowed.
 
         Args:
             queries: Number of queries Q.
-            keys: Number of keys K.
+            keys: Number of keys K; fewer than there are stand for the last ones, see :meth:`reach`.
             device: Where to build it.
 
         Returns:
@@ -59,7 +87,7 @@ class Mask:
                 allowed = allowed & (key > at - self.window)
             allowed = allowed[None, None]
         if self.padding is not None:
-            real = self.padding[:, None, None, :]
+            real = self.padding[:, None, None, -keys:]
             allowed = real if allowed is None else allowed & real
         return allowed
 

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from zoo.shared.errors import UserError
-from zoo.shared.transformer.attention import Attention, FusedProjection
+from zoo.shared.transformer.attention import Attention, FusedProjection, SplitProjection
 from zoo.shared.transformer.block import Block
 from zoo.shared.transformer.parts import MLP
 from zoo.shared.transformer.wrap import towers_without_blocks
@@ -27,29 +27,16 @@ _REMEDY = "use --trainer.strategy fsdp"
 _PARTS = ("query", "key", "value")
 
 
-class SplitProjection(nn.Module):
-    """A :class:`FusedProjection` as three matrices: half of the rows of the fused one are not half of the heads.
-
-    Args:
-        fused: Where the numbers come from.
-    """
-
-    def __init__(self, fused: FusedProjection) -> None:
-        super().__init__()
-        self.query, self.key, self.value = (_third(fused, index) for index in range(3))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Project ``x`` ``(B,Q,D)`` to queries and ``context`` ``(B,K,D)`` (default ``x``) to keys and values."""
-        context = x if context is None else context
-        return self.query(x), self.key(context), self.value(context)
-
-
-def _third(fused: FusedProjection, index: int) -> nn.Linear:
-    linear = nn.Linear(fused.in_features, fused.in_features, bias=fused.bias is not None, device="meta")
-    for name, parameter in fused.named_parameters():
-        third = parameter.detach().chunk(3)[index].clone()
-        setattr(linear, name, nn.Parameter(third, requires_grad=parameter.requires_grad))
-    return linear
+def split_projection(fused: FusedProjection) -> SplitProjection:
+    """A :class:`FusedProjection` as three matrices: half of the rows of the fused one are not half of the heads."""
+    has_bias = fused.bias is not None
+    with torch.device("meta"):
+        split = SplitProjection(fused.in_features, bias=has_bias, key_bias=has_bias)
+    for index, part in enumerate(_PARTS):
+        for name, parameter in fused.named_parameters():
+            third = parameter.detach().chunk(3)[index].clone()
+            setattr(getattr(split, part), name, nn.Parameter(third, requires_grad=parameter.requires_grad))
+    return split
 
 
 def fuse_projections(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -91,12 +78,15 @@ def parallelize(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def _check(block: Block, devices: int) -> None:
-    attention, mlp = block.attention, block.mlp
-    if not isinstance(attention, Attention) or not isinstance(attention.project, FusedProjection):
+    attention, cross, mlp = block.attention, block.cross, block.mlp
+    projections = (FusedProjection, SplitProjection)
+    if not isinstance(attention, Attention) or not isinstance(attention.project, projections):
         raise UserError(f"tensor parallelism cannot divide the attention of this model; {_REMEDY}")
     if not isinstance(mlp, MLP):
         raise UserError(f"tensor parallelism cannot divide a feed-forward part {type(mlp).__name__}; {_REMEDY}")
-    for number, name in ((attention.heads, "attention heads"), (mlp.up.out_features, "hidden units")):
+    numbers = [(attention.heads, "attention heads"), (mlp.up.out_features, "hidden units")]
+    numbers += [] if cross is None else [(cross.heads, "attention heads")]
+    for number, name in numbers:
         if number % devices:
             raise UserError(
                 f"{number} {name} cannot be divided over {devices} devices; "
@@ -105,10 +95,10 @@ def _check(block: Block, devices: int) -> None:
 
 
 def _parallelize_block(block: Block, mesh: DeviceMesh) -> None:
-    attention = block.attention
+    attention, cross = block.attention, block.cross
     assert isinstance(attention, Attention)
-    assert isinstance(attention.project, FusedProjection)
-    attention.project = SplitProjection(attention.project)
+    if isinstance(attention.project, FusedProjection):
+        attention.project = split_projection(attention.project)
     attention.heads //= mesh.size()
 
     def replicated(module: nn.Module, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
@@ -118,4 +108,7 @@ def _parallelize_block(block: Block, mesh: DeviceMesh) -> None:
     attention.project.register_forward_pre_hook(replicated)
     plan: dict[str, ParallelStyle] = {f"attention.project.{part}": ColwiseParallel() for part in _PARTS}
     plan |= {"attention.out": RowwiseParallel(), "mlp.up": ColwiseParallel(), "mlp.down": RowwiseParallel()}
+    if cross is not None:
+        cross.heads //= mesh.size()
+        plan |= {f"cross.{part}": ColwiseParallel() for part in _PARTS} | {"cross.out": RowwiseParallel()}
     parallelize_module(block, mesh, plan)

@@ -13,29 +13,13 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 import zoo
+from toys.gpts import TINY, reference
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.model import GPT
 from zoo.shared.errors import UserError
-
-TINY: dict[str, Any] = {"vocab_size": 97, "n_positions": 24, "n_embd": 128, "n_layer": 3, "n_head": 2}
-
-
-def shaken(model: torch.nn.Module) -> torch.nn.Module:
-    """Weights large enough that a wrong place of a norm or a bias shows."""
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
-
-
-def reference(kind: str, **sizes: Any) -> Any:
-    if kind == "gpt2":
-        return shaken(GPT2LMHeadModel(GPT2Config(**sizes)))
-    return shaken(OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes)))
 
 
 def tokens(vocab: int, length: int, batch: int = 2) -> Tensor:

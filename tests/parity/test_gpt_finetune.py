@@ -21,6 +21,7 @@ from transformers import (
 )
 
 import zoo
+from toys.gpts import TINY, shaken
 from zoo.gpt.configs import GptConfig
 from zoo.gpt.finetuning.inputs import Marks, pad, sequences
 from zoo.gpt.finetuning.metrics import measure
@@ -28,7 +29,6 @@ from zoo.gpt.finetuning.task import FinetuneTask
 from zoo.gpt.model import GPT
 from zoo.shared.errors import UserError
 
-TINY: dict[str, Any] = {"vocab_size": 97, "n_positions": 24, "n_embd": 128, "n_layer": 3, "n_head": 2}
 MARKS = Marks(start=94, delimiter=95, classify=96)
 TEXTS = {
     "classification": [[[1, 2, 3]], [[4, 5, 6, 7, 8]]],
@@ -36,14 +36,6 @@ TEXTS = {
     "similarity": [[[1, 2], [3]], [[4, 5, 6], [7, 8]]],
     "multiple-choice": [[[1, 2], [3], [9, 10]], [[4, 5, 6], [7, 8], [1]]],
 }
-
-
-def shaken(model: Any) -> Any:
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
 
 
 def batch_of(kind: Any) -> dict[str, Tensor]:

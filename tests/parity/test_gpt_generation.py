@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -17,6 +16,7 @@ from transformers.generation.logits_process import (
 )
 
 import zoo
+from toys.gpts import reference
 from zoo.shared.generation.batch import Generated
 from zoo.shared.generation.decode import generate
 from zoo.shared.generation.logits import filtered, keep_top_k, keep_top_p, penalise_repetition
@@ -31,16 +31,10 @@ architectures = pytest.mark.parametrize("pair", ["gpt1", "gpt2"], indirect=True)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """Their model and ours, read from the folder that they wrote."""
     sizes: dict[str, Any] = {"vocab_size": VOCAB, "n_positions": 256, "n_embd": 64, "n_layer": 3, "n_head": 2}
-    torch.manual_seed(5)
-    if request.param == "gpt2":
-        theirs: Any = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
-    else:
-        theirs = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes))
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
+    ends = {"bos_token_id": 0, "eos_token_id": 0} if request.param == "gpt2" else {}
+    theirs = reference(request.param, scale=0.15, **sizes, **ends)
     folder: Path = tmp_path_factory.mktemp(request.param)
-    theirs.eval().save_pretrained(folder)
+    theirs.save_pretrained(folder)
     return theirs, zoo.load(folder)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
 import zoo
+from toys.gpts import reference as model_of_theirs
 from zoo.gpt.evaluation.exam import Exam
 from zoo.gpt.evaluation.free_form import bleu, rouge, torch_bleu
 from zoo.gpt.evaluation.lambada import CANDIDATES, first_word, lambada
@@ -35,20 +35,9 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def pair(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """The same random weights in both libraries, large enough to prefer some tokens clearly."""
-    torch.manual_seed(3)
-    config = GPT2Config(
-        vocab_size=tokenizer.vocab_size,
-        n_positions=CONTEXT,
-        n_embd=64,
-        n_layer=2,
-        n_head=2,
-        bos_token_id=tokenizer.end_of_text,
-        eos_token_id=tokenizer.end_of_text,
-    )
-    theirs = GPT2LMHeadModel(config).eval()
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
+    sizes = {"n_positions": CONTEXT, "n_embd": 64, "n_layer": 2, "n_head": 2}
+    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+    theirs = model_of_theirs("gpt2", scale=0.15, vocab_size=tokenizer.vocab_size, **sizes, **ends)
     folder = tmp_path_factory.mktemp("gpt2")
     theirs.save_pretrained(folder)
     return theirs, zoo.load(folder).eval()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from zoo.cli import main
 from zoo.clip.bench import prepare_tokenize
-from zoo.shared import bench
+from zoo.shared import bench_measure
 from zoo.shared.bench import (
     BEST,
     SAME,
@@ -27,12 +27,9 @@ from zoo.shared.bench import (
     Setting,
     Side,
     choose_rows,
-    count_operations,
     import_peer,
-    in_turns,
-    measure,
-    measure_limit,
 )
+from zoo.shared.bench_measure import count_operations, in_turns, measure, measure_limit, peak_of
 from zoo.shared.bench_report import as_json, plot, show
 from zoo.shared.errors import UserError
 from zoo.shared.machine import bandwidth, hardware, matmul_rate
@@ -59,7 +56,7 @@ def toy_row(**changes: object) -> Row:
 
 
 def test_sides_that_disagree_are_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "in_turns", lambda *a, **k: pytest.fail("timed"))
+    monkeypatch.setattr(bench_measure, "in_turns", lambda *a, **k: pytest.fail("timed"))
     with pytest.raises(Disagreement, match=r"differ by 0\.28"):
         measure(toy_row(prepare=partial(toy, off=0.1)), memory=False)
     with pytest.raises(Disagreement, match="differ by nan"):
@@ -99,7 +96,7 @@ def test_short_calls_are_timed_several_at_a_time() -> None:
 
 
 def test_the_ratio_is_of_the_minima(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "in_turns", lambda *a, **k: [(9.0, 1.5), (3.0, 6.0), (4.0, 2.0)])
+    monkeypatch.setattr(bench_measure, "in_turns", lambda *a, **k: [(9.0, 1.5), (3.0, 6.0), (4.0, 2.0)])
     result = measure(toy_row(modes=(), goal=1.9, has_floor=False), memory=False)[0]
     assert (result.peer_seconds, result.zoo_seconds) == (3.0, 1.5)
     assert result.ratio == 2.0
@@ -131,11 +128,11 @@ def test_a_mode_that_cannot_compile_is_left_out() -> None:
 
 def test_memory_is_measured_in_a_process_of_its_own() -> None:
     row = toy_row(prepare=prepare_tokenize)  # of a module that the new process can import, unlike this one
-    assert 10 < bench.peak_of(row, "zoo", Setting(quick=True)) < 10_000
+    assert 10 < peak_of(row, "zoo", Setting(quick=True)) < 10_000
 
 
 def test_a_process_that_dies_leaves_no_figure() -> None:
-    assert math.isnan(bench.peak_of(toy_row(prepare=die), "zoo", Setting()))
+    assert math.isnan(peak_of(toy_row(prepare=die), "zoo", Setting()))
 
 
 def test_operations_are_counted() -> None:

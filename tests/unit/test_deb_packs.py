@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from zoo.shared.data import deb, fetch_bar, samples
+from zoo.shared.data import deb, fetch_bar
 from zoo.shared.data.deb import DebReader
-from zoo.shared.data.samples import Pack, cached, fetch, open_pack
+from zoo.shared.data.packs import PACKS, Pack
+from zoo.shared.data.samples import cached, fetch, open_pack
 from zoo.shared.errors import UserError
 
 
@@ -61,7 +62,7 @@ def shelf(tmp_path, monkeypatch):
         files=("usr/share/tiny/",),
         kind="deb",
     )
-    monkeypatch.setitem(samples.PACKS, pack.name, pack)
+    monkeypatch.setitem(PACKS, pack.name, pack)
     return folder
 
 

