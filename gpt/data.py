@@ -228,22 +228,11 @@ class GptDataModule(KeyedDataModule):
                 f"`zoo data prepare gpt {self.source} --out FOLDER` and give --data.source FOLDER"
             )
         texts = list(documents)
-        self._name_unreadable(documents.unreadable, len(texts))
+        self.name_unreadable(
+            {place: f"it {reason}" for place, reason in documents.unreadable.items()}, len(texts), what="document"
+        )
         kept = [document for document in texts if not is_held_out(document.text, self.held_out)]
         return (kept, [d for d in texts if is_held_out(d.text, self.held_out)]) if kept else (texts, [])
-
-    def _name_unreadable(self, unreadable: dict[str, str], readable: int) -> None:
-        for place, reason in unreadable.items():
-            log.warning("bad document %s: it %s; it is left out", place, reason)
-            self.bad[place] = reason
-        share = len(unreadable) / (len(unreadable) + readable)
-        if share > self.max_bad_fraction:
-            place, reason = next(iter(unreadable.items()))
-            raise UserError(
-                f"{len(unreadable)} of {len(unreadable) + readable} documents cannot be read, more than "
-                f"--data.max_bad_fraction {self.max_bad_fraction:g} allows: {place} {reason}; "
-                "mend them, or raise the limit"
-            )
 
     def _tokenizer(self, texts: Sequence[str]) -> GptTokenizer:
         if self.tokenizer is not None:

@@ -243,6 +243,7 @@ class WhisperDataModule(KeyedDataModule):
             seed=self.seed,
             progress=log.info,
         )
+        self.name_unreadable(self.speech.unreadable, len(self.speech.train), what="recording")
         tokenizer = self._tokenizer(self.speech.train)
         self.preprocessor = WhisperPreprocessor(tokenizer, self.config)
         changed = self.augment if self.augment != WaveformAugment() else None

@@ -38,8 +38,8 @@ def hf_config(source: Source, shapes: Shapes) -> Recognised:
     if reasons:
         raise UserError(f"{source.path} is a variant of Whisper that zoo does not have: {', '.join(reasons)}")
     known: dict[str, Any] = {"heads": settings["encoder_attention_heads"]}
-    told = {} if source.folder is None else source.folder / "generation_config.json"
-    if told and told.exists():
+    told = None if source.folder is None else source.folder / "generation_config.json"
+    if told is not None and told.exists():
         content = read_json(told)
         heads = content.get("alignment_heads") if isinstance(content, dict) else None
         known |= {} if heads is None else {"alignment_heads": tuple(tuple(pair) for pair in heads)}

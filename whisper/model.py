@@ -82,6 +82,7 @@ class Encoder(nn.Module):
         """
         if mel.shape[-1] > 2 * self.config.audio_context:
             raise ValueError(f"{mel.shape[-1]} frames exceed the window of {2 * self.config.audio_context}")
+        mel = mel.to(self.conv1.weight.dtype)  # spectrograms are float32 whatever the model is
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
         return self.norm_out(self.transformer(x + self.positions[: x.shape[1]]))
 

@@ -36,7 +36,7 @@ def read_speech(
     """
     code = None if language is None else language_code(language)
     found = _open(source, code, progress)
-    return cut_all(found.name, found, silent_share=silent_share, left_out=found.left_out)
+    return cut_all(found.name, found, silent_share=silent_share, left_out=found.left_out, unreadable=found.unreadable)
 
 
 def _open(source: str, language: str | None, progress: Progress) -> SpeechList:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from zoo.shared.data.samples import Progress
 from zoo.shared.errors import UserError
@@ -22,10 +22,12 @@ class Speech:
     Attributes:
         train: To train on.
         held_out: To measure with, by what it is; the first one is measured while training.
+        unreadable: Name of what is damaged or missing to the reason.
     """
 
     train: SpeechSource
     held_out: dict[str, SpeechSource]
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 def open_splits(
@@ -63,7 +65,7 @@ def open_splits(
     train, away = _split(found, held_out)
     if not len(train):
         raise UserError(f"{source} has no utterance to train on")
-    return Speech(train=train, held_out={"held out": away} if len(away) else {})
+    return Speech(train=train, held_out={"held out": away} if len(away) else {}, unreadable=found.unreadable)
 
 
 def _generated(languages: Sequence[str], utterances: int, seed: int, progress: Progress) -> Speech:

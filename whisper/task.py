@@ -69,9 +69,10 @@ class WhisperTask(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """One batch of utterances."""
-        nats, count = self.loss(batch)
-        self.log("train/loss", nats.detach() / max(count, 1), sync_dist=True)
-        return share_of_mean(nats, batch["step_counts"]["tokens"], window=self.trainer.accumulate_grad_batches)
+        nats, _ = self.loss(batch)
+        loss = share_of_mean(nats, batch["step_counts"]["tokens"], window=self.trainer.accumulate_grad_batches)
+        self.log("train/loss", loss.detach(), sync_dist=True)  # texts are not as long in every process
+        return loss
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Add up the loss of held-out utterances; every process sees all of them."""

@@ -6,7 +6,7 @@ import functools
 import logging
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -196,6 +196,29 @@ class KeyedDataModule(L.LightningDataModule, ABC):
     def _epoch_length(self) -> int:
         batches = self.batches_per_epoch
         return batches if self.trainer is None else epoch_length(self.trainer, batches)
+
+    def name_unreadable(self, unreadable: Mapping[str, str], readable: int, *, what: str) -> None:
+        """Name and count what a source could not read when it was opened.
+
+        Args:
+            unreadable: Name to reason.
+            readable: How many could be read.
+            what: One of them, in a word, such as ``document``.
+
+        Raises:
+            UserError: They are more than ``max_bad_fraction`` allows.
+        """
+        for name, reason in unreadable.items():
+            log.warning("bad %s %s: %s; it is left out", what, name, reason)
+            self.bad[name] = reason
+        share = len(unreadable) / max(1, len(unreadable) + readable)
+        if share > self.max_bad_fraction:
+            name, reason = next(iter(unreadable.items()))
+            raise UserError(
+                f"{len(unreadable)} of {len(unreadable) + readable} {what}s cannot be read, more than "
+                f"--data.max_bad_fraction {self.max_bad_fraction:g} allows: {name} ({reason}); "
+                "mend them, or raise the limit"
+            )
 
     def count(self, batch: Item) -> dict[str, int]:
         """What the terms of the loss are means over, such as ``{"tokens": 812}``; nothing by default.

@@ -126,4 +126,4 @@ class ShardedStrategy(ModelParallelStrategy):
         """
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights: Any = get_model_state_dict(model, options=options)
-        return fuse_projections(weights) if self.kind == "tp" else weights
+        return fuse_projections(weights, model) if self.kind == "tp" else weights

@@ -8,7 +8,6 @@ Shapes: B batch, Q queries, K keys, D width.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import torch
@@ -27,11 +26,15 @@ _REMEDY = "use --trainer.strategy fsdp"
 _PARTS = ("query", "key", "value")
 
 
-def split_projection(fused: FusedProjection) -> SplitProjection:
+class DividedProjection(SplitProjection):
+    """What :func:`parallelize` puts in the place of a :class:`FusedProjection`."""
+
+
+def split_projection(fused: FusedProjection) -> DividedProjection:
     """A :class:`FusedProjection` as three matrices: half of the rows of the fused one are not half of the heads."""
     has_bias = fused.bias is not None
     with torch.device("meta"):
-        split = SplitProjection(fused.in_features, bias=has_bias, key_bias=has_bias)
+        split = DividedProjection(fused.in_features, bias=has_bias, key_bias=has_bias)
     for index, part in enumerate(_PARTS):
         for name, parameter in fused.named_parameters():
             third = parameter.detach().chunk(3)[index].clone()
@@ -39,16 +42,17 @@ def split_projection(fused: FusedProjection) -> SplitProjection:
     return split
 
 
-def fuse_projections(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fuse_projections(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Whole weights of a model that :func:`parallelize` has changed, under the names it had before."""
+    divided = {name for name, module in model.named_modules() if isinstance(module, DividedProjection)}
     fused: dict[str, Tensor] = {}
-    pattern = re.compile(rf"(.*\bproject)\.({'|'.join(_PARTS)})\.(weight|bias)")
     for name, weight in weights.items():
-        found = pattern.fullmatch(name)
-        if found is None:
+        owner, _, leaf = name.rpartition(".")
+        place, _, part = owner.rpartition(".")
+        if place not in divided:
             fused[name] = weight
-        elif found[2] == _PARTS[0]:
-            fused[f"{found[1]}.{found[3]}"] = torch.cat([weights[f"{found[1]}.{p}.{found[3]}"] for p in _PARTS])
+        elif part == _PARTS[0]:
+            fused[f"{place}.{leaf}"] = torch.cat([weights[f"{place}.{p}.{leaf}"] for p in _PARTS])
     return fused
 
 

@@ -28,7 +28,26 @@ SENTENCES = (
     "The train to London leaves from platform four, doesn't it?",
     "Nobody knew why the lights went out, but everyone was afraid.",
 )
-PIECES = (" hello", " wor", "ld", ",", ".", "!", "?", ' "', '"', " (", ")", " -", " 17", " A", ":", " it's", " naïve", " -,")
+PIECES = (
+    " hello",
+    " wor",
+    "ld",
+    ",",
+    ".",
+    "!",
+    "?",
+    ' "',
+    '"',
+    " (",
+    ")",
+    " -",
+    " 17",
+    " A",
+    ":",
+    " it's",
+    " naïve",
+    " -,",
+)
 
 
 class Canned:
@@ -173,6 +192,7 @@ def test_seek_loop_with_the_same_texts(tmp_path, monkeypatch):
     assert seen["skipped"] > 40, seen
 
 
+@pytest.mark.slow  # the reference compiles its code first
 def test_warping_and_median_filter(tmp_path):
     """Paths through random matrices, ties among them, and medians are exactly the reference's."""
     from zoo.whisper.transcription.alignment import median_filter, warp
@@ -267,20 +287,25 @@ def compare(tiny, tmp_path, jobs: list[tuple[np.ndarray, dict[str, Any]]]) -> li
 
 def test_real_weights_and_speech(tiny, tmp_path):
     silence = np.zeros(16_000 * 5, dtype=np.float32)
-    noise = np.random.default_rng(0).standard_normal(16_000 * 6).astype(np.float32) * 1e-3
     one = spoken(*SENTENCES[:2])
-    hum, quiet, words, *_ = compare(
+    quiet, words, *_ = compare(
         tiny,
         tmp_path,
         [
-            (noise, {"temperature": 0.0}),
             (silence, {"temperature": 0.0}),
             (one, {"temperature": 0.0, "word_timestamps": True, "beam_size": 5}),
-            (one, {"temperature": 0.0, "without_timestamps": True, "suppress_tokens": "11,13", "initial_prompt": "A fox."}),
+            (
+                one,
+                {
+                    "temperature": 0.0,
+                    "without_timestamps": True,
+                    "suppress_tokens": "11,13",
+                    "initial_prompt": "A fox.",
+                },
+            ),
         ],
     )
     assert quiet["text"].strip() in ("", "You")
-    assert hum["text"].strip() in ("", "You")
     assert "quick brown fox" in words["text"]
     assert sum(len(segment["words"]) for segment in words["segments"]) > 25
 
@@ -288,6 +313,7 @@ def test_real_weights_and_speech(tiny, tmp_path):
 @pytest.mark.slow
 def test_real_weights_and_long_speech(tiny, tmp_path):
     long = prompts(185)
+    noise = np.random.default_rng(0).standard_normal(16_000 * 12).astype(np.float32) * 1e-3
     gap = np.concatenate([spoken(SENTENCES[3]), np.zeros(16_000 * 20, np.float32), spoken(SENTENCES[4], pause=12)])
     greedy = {"temperature": 0.0}
     results = compare(
@@ -295,15 +321,24 @@ def test_real_weights_and_long_speech(tiny, tmp_path):
         tmp_path,
         [
             (long, greedy),
+            (noise, {**greedy, "beam_size": 5}),
             (long, {**greedy, "beam_size": 5, "word_timestamps": True}),
-            (long, {**greedy, "condition_on_previous_text": False, "carry_initial_prompt": True, "initial_prompt": "Hello."}),
+            (
+                long,
+                {
+                    **greedy,
+                    "condition_on_previous_text": False,
+                    "carry_initial_prompt": True,
+                    "initial_prompt": "Hi.",
+                },
+            ),
             (long, {**greedy, "clip_timestamps": "12,50.5,100", "best_of": 5}),
             (spoken(*SENTENCES, *SENTENCES, speed=1.2, pitch=0.9), {**greedy, "beam_size": 5, "patience": 2.0}),
             (gap, {**greedy, "word_timestamps": True, "hallucination_silence_threshold": 2.0}),
         ],
     )
     assert len(results[0]["segments"]) > 20
-    assert sum(len(segment["words"]) for segment in results[1]["segments"]) > 250
+    assert sum(len(segment["words"]) for segment in results[2]["segments"]) > 250
 
 
 def main(request: str, answer: str) -> None:

@@ -26,7 +26,8 @@ from zoo.shared.errors import UserError
 from zoo.shared.optim.norms import clip_by_norm, clip_by_value, grad_norm
 from zoo.shared.scale.folders import intact_folder
 from zoo.shared.transformer import MLP, Attention, Block, FusedProjection, activation
-from zoo.shared.transformer.tensor_parallel import SplitProjection, fuse_projections, parallelize
+from zoo.shared.transformer.attention import SplitProjection
+from zoo.shared.transformer.tensor_parallel import fuse_projections, parallelize, split_projection
 from zoo.shared.transformer.wrap import units
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("processes")]
@@ -209,13 +210,14 @@ def block(width: int = 8) -> Block:
 
 def test_split_projections_compute_the_same_and_fuse_again() -> None:
     fused, x, context = FusedProjection(8), torch.randn(2, 3, 8), torch.randn(2, 5, 8)
-    split = SplitProjection(fused)
+    split = split_projection(fused)
     for arguments in ((x,), (x, context)):
         for one, other in zip(fused(*arguments), split(*arguments), strict=True):
             torch.testing.assert_close(one, other)
-    names = {f"a.project.{name}": weight for name, weight in split.state_dict().items()}
-    again = fuse_projections(names | {"other": x})
-    assert again.keys() == {"a.project.weight", "a.project.bias", "other"}
+    model = nn.ModuleDict({"a": nn.ModuleDict({"project": split}), "b": SplitProjection(8, key_bias=False)})
+    again = fuse_projections(model.state_dict() | {"other": x}, model)
+    whole = {"a.project.weight", "a.project.bias", "other"}  # what was split from the beginning stays so
+    assert again.keys() == whole | {f"b.{name}" for name in model["b"].state_dict()}
     assert torch.equal(again["a.project.weight"], fused.weight)
 
 

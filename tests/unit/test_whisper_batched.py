@@ -12,13 +12,15 @@ from torch import nn
 import zoo
 from zoo.shared.errors import UserError
 from zoo.whisper.configs import WhisperConfig
+from zoo.whisper.decoding import DecodingResult
 from zoo.whisper.evaluation.differences import word_differences
 from zoo.whisper.model import Whisper
 from zoo.whisper.preprocessing import WhisperPreprocessor
 from zoo.whisper.pretrained import tiny_en
 from zoo.whisper.speech.speaking import Speaker
 from zoo.whisper.speech.synthesis import speak_all
-from zoo.whisper.transcription import hearing, voice_activity
+from zoo.whisper.transcription import batched, hearing, together, voice_activity
+from zoo.whisper.transcription.accounting import transcribe_accounted
 from zoo.whisper.transcription.batched import transcribe_batched
 from zoo.whisper.transcription.options import TranscriptionOptions
 from zoo.whisper.transcription.transcribe import transcribe
@@ -171,7 +173,11 @@ class TestBatches:
             samples[place] = torch.randn(place.stop - place.start, generator=draw) * 0.1
         return samples
 
-    def test_a_recording_gets_the_same_text_in_any_company(self, random_model) -> None:
+    @pytest.mark.parametrize("ahead", [1, 8])
+    def test_a_recording_gets_the_same_text_in_any_company(
+        self, ahead: int, random_model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batched, "_AHEAD", ahead)
         model, preprocessor = random_model
         recordings = [
             self.recording(1, (0.5, 1.0), (3.0, 4.9)),
@@ -226,18 +232,56 @@ class TestBatches:
 
     def test_hotwords_reach_every_window(self, random_model, monkeypatch: pytest.MonkeyPatch) -> None:
         model, preprocessor = random_model
-        from zoo.whisper.transcription import batched
-
         told = []
-        decode = batched.decode
+        decode = together.decode
         monkeypatch.setattr(
-            batched, "decode", lambda *given, prompts: told.extend(prompts) or decode(*given, prompts=prompts)
+            together, "decode", lambda *given, prompts: told.extend(prompts) or decode(*given, prompts=prompts)
         )
         options = TranscriptionOptions.of(OPTIONS, {"hotwords": "a mouse"})
         recording = self.recording(8, (0.0, 0.5), (2.0, 2.5))
         list(transcribe_batched(model, [recording], preprocessor=preprocessor, options=options))
         assert len(told) >= 2
         assert all(preprocessor.tokenizer.decode(prompt) == " a mouse" for prompt in told)
+
+    def test_an_unfinished_phrase_is_decoded_again_from_its_start(
+        self, random_model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, preprocessor = random_model
+        tokenizer = preprocessor.tokenizer
+        time, a, b = tokenizer.timestamp, *(tokenizer.encode(text) for text in (" a cat", " a dog"))
+        texts = [[time(0.0), *a, time(0.4), time(0.4), *b], [time(0.0), *b, time(0.5)]]
+        answers = iter(
+            DecodingResult(language="en", tokens=tokens, text="so", avg_logprob=-0.1, compression_ratio=1.0)
+            for tokens in texts
+        )
+        monkeypatch.setattr(together, "decode", lambda *given, prompts: [next(answers)])
+        (found,) = transcribe_batched(
+            model, [self.recording(9, (2.0, 3.0))], preprocessor=preprocessor, options=OPTIONS,
+            voice=VoiceOptions(padding=0.0),
+        )  # fmt: skip
+        assert next(answers, None) is None
+        first = found["segments"][0]["start"]
+        assert first == pytest.approx(2.0, abs=0.04)
+        assert [(one["start"], one["end"], one["text"]) for one in found["segments"]] == [
+            (pytest.approx(first), pytest.approx(first + 0.4), " a cat"),
+            (pytest.approx(first + 0.4), pytest.approx(first + 0.9), " a dog"),
+        ]
+        assert found["text"] == " a cat a dog"
+
+    def test_windows_without_speech_are_skipped(self, random_model, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, preprocessor = random_model
+        nobody = DecodingResult(
+            language="en", tokens=[5], text=" you", avg_logprob=-2.0, no_speech_prob=0.9, compression_ratio=1.0
+        )
+        monkeypatch.setattr(together, "decode", lambda *given, prompts: [nobody for _ in prompts])
+        options = TranscriptionOptions(language="en")
+        recording = self.recording(10, (1.0, 2.0))
+        (found,) = transcribe_batched(model, [recording], preprocessor=preprocessor, options=options)
+        assert (found["text"], found["segments"]) == ("", [])
+        (told,) = transcribe_accounted(model, [recording], preprocessor=preprocessor, options=options)
+        flagged = [one for one in told["account"] if one["kind"] == "flagged"]  # of each window one
+        assert {(one["reason"], one.get("text")) for one in flagged} == {("the model hears no speech", "you")}
+        assert told["coverage"]["flagged"] == pytest.approx(told["coverage"]["speech"])
 
     def test_what_batches_cannot_do_is_refused(self, random_model) -> None:
         model, preprocessor = random_model

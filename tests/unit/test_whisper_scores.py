@@ -104,7 +104,7 @@ def test_differences_come_with_their_times() -> None:
     expected = result((0.0, 4.0, " Press one now."), (10.0, 12.0, " Good bye"))
     found = result((0.0, 4.0, " press two now"), (10.0, 11.0, " Good"), (30.0, 31.0, " you"))
     assert word_differences(expected, found) == [
-        Difference(start=1.67, end=2.91, expected="one", found="two"),
+        Difference(start=1.67, end=2.91, expected="one", found="2"),
         Difference(start=11.14, end=31.0, expected="bye", found="you"),
     ]
     assert word_differences(expected, expected) == []

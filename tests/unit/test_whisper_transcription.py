@@ -43,7 +43,15 @@ def words_of(*rows) -> list[Word]:
 def segment(start: float, end: float, words: list[Word] | None = None, **changes) -> Segment:
     base = {"seek": 0, "text": " so", "tokens": [1], "temperature": 0.0, "avg_logprob": -0.3}
     return Segment(
-        **{**base, "compression_ratio": 1.0, "no_speech_prob": 0.1, "start": start, "end": end, "words": words, **changes}
+        **{
+            **base,
+            "compression_ratio": 1.0,
+            "no_speech_prob": 0.1,
+            "start": start,
+            "end": end,
+            "words": words,
+            **changes,
+        }
     )
 
 
@@ -107,9 +115,7 @@ class TestFallback:
         assert is_good(quiet, options)
         assert is_silence(quiet, options)
         assert not is_silence(result(avg_logprob=-0.5, no_speech_prob=0.9), options)
-        assert is_silence(
-            result(avg_logprob=-0.5, no_speech_prob=0.9), TranscriptionOptions(logprob_threshold=None)
-        )
+        assert is_silence(result(avg_logprob=-0.5, no_speech_prob=0.9), TranscriptionOptions(logprob_threshold=None))
         off = TranscriptionOptions(no_speech_threshold=None, logprob_threshold=None, compression_ratio_threshold=None)
         assert is_good(quiet, off)
         assert not is_silence(quiet, off)
@@ -233,7 +239,7 @@ class TestAlignment:
         assert all(abs(begin - 8 * token) <= 1 for token, begin in enumerate(begins))
 
     def test_recorded_scores_are_those_of_attention(self, small):
-        model, preprocessor = small["one"]
+        model, _ = small["one"]
         audio, tokens = torch.randn(2, 50, 32), torch.randint(100, (2, 7))
         plain = model.decoder(tokens, audio)
         with recorded_scores(model.decoder, ((1, 1), (0, 0), (1, 0))) as scores:
@@ -281,7 +287,9 @@ class TestAlignment:
 
 class TestTiming:
     def test_signs_join_their_words(self):
-        words = words_of((" (", 0, 1, 1), ("so", 1, 2, 1), (")", 2, 3, 1), (" it", 3, 4, 1), (" is", 4, 5, 1), (".", 5, 6, 1))
+        words = words_of(
+            (" (", 0, 1, 1), ("so", 1, 2, 1), (")", 2, 3, 1), (" it", 3, 4, 1), (" is", 4, 5, 1), (".", 5, 6, 1)
+        )
         merge_punctuation(words, prepended="(", appended=").")
         assert [word.text for word in words] == ["", " (so)", "", " it", " is.", ""]
         assert [word.tokens for word in words] == [[], [0, 1, 2], [], [3], [4, 5], []]
@@ -307,7 +315,9 @@ class TestHallucination:
     window = Window(start=1000, frames=3000, length=3000)
 
     def test_strange_words(self):
-        (usual, short, long, rare) = words_of((" a", 0, 0.5, 0.9), (" b", 0, 0.033, 0.9), (" c", 0, 3, 0.9), (" d", 0, 1, 0.1))
+        (usual, short, long, rare) = words_of(
+            (" a", 0, 0.5, 0.9), (" b", 0, 0.033, 0.9), (" c", 0, 3, 0.9), (" d", 0, 1, 0.1)
+        )
         assert [round(strangeness(word), 6) for word in (usual, short, long, rare)] == [0.0, 1.5, 1.0, 1.0]
         assert not looks_invented(segment(0, 1, [usual, usual]))
         assert looks_invented(segment(0, 1, [short]))
@@ -321,7 +331,9 @@ class TestHallucination:
         return segment(start, start + 0.02, words_of((" you", start, start + 0.02, 0.1)))
 
     def ordinary(self, start):
-        return segment(start, start + 1, words_of((" so", start, start + 0.5, 0.9), (" it", start + 0.5, start + 1, 0.9)))
+        return segment(
+            start, start + 1, words_of((" so", start, start + 0.5, 0.9), (" it", start + 0.5, start + 1, 0.9))
+        )
 
     def test_ordinary_segments_stay(self):
         segments = [self.ordinary(11), self.ordinary(20)]

@@ -18,11 +18,11 @@ from zoo.shared.data.images import BadSample
 from zoo.shared.errors import UserError
 from zoo.whisper.model import Whisper
 from zoo.whisper.preprocessing import WhisperPreprocessor
-from zoo.whisper.speech.records import SpeechSource, Utterance
+from zoo.whisper.speech.records import SpeechList, Utterance
 from zoo.whisper.speech.sounds import samples_of
-from zoo.whisper.transcription.batched import decode_until_good
 from zoo.whisper.transcription.history import History
 from zoo.whisper.transcription.options import TranscriptionOptions
+from zoo.whisper.transcription.together import decode_until_good
 from zoo.whisper.transcription.transcribe import transcribe
 from zoo.whisper.transcription.windows import check_options
 
@@ -47,7 +47,7 @@ class Exam:
 
     model: Whisper
     preprocessor: WhisperPreprocessor
-    source: SpeechSource
+    source: SpeechList
     options: TranscriptionOptions
     batch_size: int = 16
     limit: int | None = None

@@ -29,7 +29,7 @@ def english() -> Normaliser:
     normalise = EnglishTextNormalizer()
     for pattern in _ADDED:
         normalise.replacers.pop(pattern, None)
-    return normalise  # type: ignore[no-any-return]
+    return normalise
 
 
 @cache
@@ -42,7 +42,7 @@ def basic(*, letters: bool = False, diacritics: bool = True) -> Normaliser:
     """
     from whisper_normalizer.basic import BasicTextNormalizer
 
-    return BasicTextNormalizer(remove_diacritics=not diacritics, split_letters=letters)  # type: ignore[no-any-return]
+    return BasicTextNormalizer(remove_diacritics=not diacritics, split_letters=letters)
 
 
 def normaliser(language: str | None) -> Normaliser:

@@ -36,12 +36,15 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "offset": ((int,), "a number of bytes"),
     "size": ((int,), "a number of bytes"),
 }
+Unreadable = tuple[str, str]
+"""A recording's name, and why it cannot be used."""
+
 _PLAIN = {field.name: field.default for field in fields(Utterance)}
 _PASSED = ("task", "start", "end", "prompt", "voice", "source", "no_speech")
 
 
 def read_manifest(path: str | Path, *, language: str | None = None) -> SpeechList:
-    """Utterances of a manifest.
+    """Utterances of a manifest; recordings that are missing or damaged are left out and named.
 
     Args:
         path: The ``.jsonl`` file.
@@ -53,17 +56,21 @@ def read_manifest(path: str | Path, *, language: str | None = None) -> SpeechLis
     path = Path(path).expanduser()
     found: list[Utterance] = []
     wrong: list[str] = []
+    unreadable: dict[str, str] = {}
     for entry in _entries(path, language):
         if isinstance(entry, str):
             wrong.append(entry)
+        elif isinstance(entry, tuple):
+            unreadable[entry[0]] = entry[1]
         else:
             found.append(entry)
     if wrong:
         more = f" (and {len(wrong) - 1:,} more mistakes in it)" if len(wrong) > 1 else ""
         raise UserError(wrong[0] + more)
     if not found:
-        raise UserError(f"{path} is empty; each line must be a JSON object with audio, text and language")
-    return SpeechList(path.name, tuple(found), {})
+        reason = next((f"no recording can be used: {one}" for one in unreadable.values()), "it is empty")
+        raise UserError(f"{path}: {reason}; each line must be a JSON object with audio, text and language")
+    return SpeechList(path.name, tuple(found), {}, unreadable)
 
 
 def manifest_mistakes(path: str | Path, *, language: str | None = None) -> list[str]:
@@ -73,10 +80,11 @@ def manifest_mistakes(path: str | Path, *, language: str | None = None) -> list[
         UserError: It cannot be read at all.
     """
     entries = _entries(Path(path).expanduser(), language)
-    return [entry for entry in entries if isinstance(entry, str)]
+    said = [": ".join(entry) if isinstance(entry, tuple) else entry for entry in entries]
+    return [entry for entry in said if isinstance(entry, str)]
 
 
-def _entries(path: Path, language: str | None) -> Iterator[Utterance | str]:
+def _entries(path: Path, language: str | None) -> Iterator[Utterance | str | Unreadable]:
     lengths: dict[FileSound, float | str] = {}
     try:
         with path.open(encoding="utf-8-sig") as opened:
@@ -90,7 +98,7 @@ def _entries(path: Path, language: str | None) -> Iterator[Utterance | str]:
 
 def _entry(
     line: str, where: str, path: Path, language: str | None, lengths: dict[FileSound, float | str]
-) -> Iterator[Utterance | str]:
+) -> Iterator[Utterance | str | Unreadable]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -105,10 +113,11 @@ def _entry(
     utterance = _utterance(row, where, path, language)
     assert isinstance(utterance.sound, FileSound)
     seconds = _length(utterance.sound, lengths)
-    wrong = [seconds] if isinstance(seconds, str) else []
-    wrong += mistakes(utterance, seconds=None if isinstance(seconds, str) else seconds)
+    wrong = list(mistakes(utterance, seconds=None if isinstance(seconds, str) else seconds))
     if wrong:
         yield from (f"{where}: {mistake}" for mistake in wrong)
+    elif isinstance(seconds, str):
+        yield utterance.id, seconds
     else:
         yield utterance
 

@@ -17,7 +17,6 @@ from zoo.whisper.speech.records import WINDOW, Segment, SpeechList, Utterance
 from zoo.whisper.speech.sounds import seconds_of
 
 TOO_LONG = "longer than the window, without segments"
-UNREADABLE = "unreadable"
 
 _LEAST = 0.1  # seconds of sound that are worth a piece
 
@@ -29,6 +28,7 @@ def cut_all(
     window: float = WINDOW,
     silent_share: float = 1.0,
     left_out: dict[str, int] | None = None,
+    unreadable: dict[str, str] | None = None,
 ) -> SpeechList:
     """Pieces of no more than a window of all utterances.
 
@@ -38,14 +38,16 @@ def cut_all(
         window: Seconds that the model hears at once.
         silent_share: Share of the pieces without speech to keep; their ids decide which.
         left_out: Reasons and numbers of what was left out before.
+        unreadable: Names and reasons of what could not be read before.
     """
     counts = Counter(left_out or {})
+    damaged = dict(unreadable or {})
     found: list[Utterance] = []
     for utterance in utterances:
         try:
             seconds = _seconds(utterance)
-        except BadSample:
-            counts[UNREADABLE] += 1
+        except BadSample as error:
+            damaged[utterance.id] = str(error)
             continue
         if seconds > window and not utterance.segments and not utterance.no_speech:
             counts[TOO_LONG] += 1
@@ -55,7 +57,7 @@ def cut_all(
                 counts["without speech"] += 1
             else:
                 found.append(piece)
-    return SpeechList(name, tuple(found), dict(counts))
+    return SpeechList(name, tuple(found), dict(counts), damaged)
 
 
 def cut(utterance: Utterance, *, seconds: float, window: float = WINDOW) -> Iterator[Utterance]:

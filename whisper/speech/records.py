@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -138,12 +138,14 @@ class SpeechList:
     Attributes:
         name: What they are, for people.
         utterances: The utterances.
-        left_out: Reason to number of those that were not usable.
+        left_out: Reason to number of those that are of no use.
+        unreadable: Name of what is damaged or missing to the reason.
     """
 
     name: str
     utterances: tuple[Utterance, ...]
     left_out: dict[str, int]
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterances)

@@ -35,11 +35,12 @@ def read_tars(pattern: str, *, language: str | None = None, progress: Progress =
     """
     found: list[Utterance] = []
     left_out: Counter[str] = Counter()
+    unreadable: dict[str, str] = {}
     example = ""
     for path in find_tars(pattern):
         entries, broken = tar_index(path, progress=progress)
         if broken is not None:
-            left_out["where the tar breaks off"] += 1
+            unreadable[path.name] = broken
         with path.open("rb") as opened:
 
             def read(place: list[int]) -> bytes:
@@ -55,7 +56,7 @@ def read_tars(pattern: str, *, language: str | None = None, progress: Progress =
                     found.append(taken)
     if not found:
         raise UserError(f"{pattern} holds no speech that can be used" + (f"; {example}" if example else ""))
-    return SpeechList(Path(pattern).name, tuple(found), dict(left_out))
+    return SpeechList(Path(pattern).name, tuple(found), dict(left_out), unreadable)
 
 
 def _utterance(

@@ -9,7 +9,7 @@ Shapes: N windows, A states of sound, D width, M bands, F frames.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +17,9 @@ from torch import Tensor
 
 from zoo.shared.audio.log_mel import SAMPLE_RATE
 from zoo.shared.errors import UserError
-from zoo.whisper.decoding import DecodingResult, decode
 from zoo.whisper.model import Whisper
 from zoo.whisper.preprocessing import WhisperPreprocessor
-from zoo.whisper.tokenizer import WhisperTokenizer
-from zoo.whisper.transcription.fallback import is_good, is_silence
+from zoo.whisper.transcription.fallback import is_silence
 from zoo.whisper.transcription.hearing import Heard, Skipped, read_recording
 from zoo.whisper.transcription.history import History
 from zoo.whisper.transcription.options import TranscriptionOptions
@@ -34,9 +32,10 @@ from zoo.whisper.transcription.segments import (
     cut_window,
 )
 from zoo.whisper.transcription.timing import last_word_end, time_segments
+from zoo.whisper.transcription.together import decode_until_good, segment_of
 from zoo.whisper.transcription.transcribe import Audio, Progress, Result, find_language
 from zoo.whisper.transcription.voice_activity import Span, VoiceOptions, merge_spans, speech_spans
-from zoo.whisper.transcription.windows import check_options, decoding_options, next_start
+from zoo.whisper.transcription.windows import check_options, next_start
 from zoo.whisper.transcription.words import find_words
 
 VOICE = VoiceOptions(min_silence=0.5)
@@ -273,60 +272,3 @@ class _Worker:
 
 def _frames(pieces: Iterable[_Piece]) -> int:
     return sum(piece.stop - piece.start for piece in pieces)
-
-
-def decode_until_good(
-    model: Whisper,
-    tokenizer: WhisperTokenizer,
-    states: Tensor,
-    options: TranscriptionOptions,
-    *,
-    language: str | None,
-    prompt: Sequence[int],
-) -> list[DecodingResult]:
-    """The first good text of each window, or the last one; only bad ones are decoded again at the next temperature.
-
-    Args:
-        model: In ``eval()`` mode.
-        tokenizer: Its tokenizer.
-        states: ``(N, A, D)`` from the encoder.
-        options: Temperatures and what is good.
-        language: Code of the spoken language; None: each window's likeliest.
-        prompt: Ids that every window is told came before.
-    """
-    results: dict[int, DecodingResult] = {}
-    bad = list(range(len(states)))
-    for temperature in options.temperature:
-        chosen = decoding_options(options, language=language, temperature=temperature)
-        chosen = replace(chosen, languages=options.languages)
-        found = decode(model, tokenizer, states[bad], chosen, prompts=[prompt] * len(bad))
-        results.update(zip(bad, found, strict=True))
-        bad = [row for row in bad if not is_good(results[row], options)]
-        if not bad:
-            break
-    return [results[row] for row in range(len(states))]
-
-
-def segment_of(
-    tokenizer: WhisperTokenizer, window: Window, part: tuple[float, float, list[int]], result: DecodingResult
-) -> Segment:
-    """A part of a window's text.
-
-    Args:
-        tokenizer: The model's.
-        window: Where it lies in the recording.
-        part: Start and end in the window, and ids.
-        result: How the window was decoded.
-    """
-    start, end, tokens = part
-    return Segment(
-        seek=window.start,
-        start=window.offset + start,
-        end=window.offset + end,
-        text=tokenizer.decode(tokens),
-        tokens=tokens,
-        temperature=result.temperature,
-        avg_logprob=result.avg_logprob,
-        compression_ratio=result.compression_ratio,
-        no_speech_prob=result.no_speech_prob,
-    )

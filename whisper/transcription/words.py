@@ -62,13 +62,14 @@ def recorded_scores(decoder: Decoder, heads: Heads) -> Iterator[dict[tuple[int, 
     for block, head in heads:
         wanted.setdefault(block, []).append(head)
     found: dict[tuple[int, int], Tensor] = {}
-    recorders, kernels = {}, {}
-    for number in wanted:
-        block = decoder.transformer.blocks[number]
-        assert isinstance(block, Block)
-        assert block.cross is not None
-        recorders[number], kernels[number] = _Recorder(wanted[number]), (block.cross, block.cross.kernel)
-        block.cross.kernel = recorders[number]
+    recorders: dict[int, _Recorder] = {}
+    kernels = {}
+    for number, chosen in wanted.items():
+        layer = decoder.transformer.blocks[number]
+        assert isinstance(layer, Block)
+        assert layer.cross is not None
+        recorders[number], kernels[number] = _Recorder(chosen), (layer.cross, layer.cross.kernel)
+        layer.cross.kernel = recorders[number]
     try:
         yield found
     finally:
@@ -104,16 +105,16 @@ def find_words(
     """
     start = [*tokenizer.sot_sequence(language, task), tokenizer.no_timestamps]
     room = model.config.text_context - len(start) - 1  # a longer text has no times at its end
-    texts = [list(text[:room]) for text in texts]
-    rows = [[*start, *text, tokenizer.eot] for text in texts]
+    kept = [list(text[:room]) for text in texts]
+    rows = [[*start, *text, tokenizer.eot] for text in kept]
     length = max(len(row) for row in rows)
     # Padding at the right is seen by nobody.
     tokens = torch.tensor([row + [tokenizer.eot] * (length - len(row)) for row in rows], device=states.device)
     heads = alignment_heads(model.config)
     with recorded_scores(model.decoder, heads) as scores:
         hidden = model.decoder.hidden(tokens, states)
-    found = []
-    for window, (text, row) in enumerate(zip(texts, rows, strict=True)):
+    found: list[list[Word]] = []
+    for window, (text, row) in enumerate(zip(kept, rows, strict=True)):
         if not text:
             found.append([])
             continue
