@@ -18,6 +18,7 @@ from zoo.whisper.configs import WhisperConfig
 from zoo.whisper.hf_files import ct2_settings, generation_settings, hf_config, hf_settings, spelled
 from zoo.whisper.names import CT2_SETTINGS, CT2_TABLE, HF_TABLE, OPENAI_TABLE
 from zoo.whisper.sizes import from_shapes
+from zoo.whisper.tokenizer import WhisperTokenizer
 
 
 class WhisperConverter(Converter):
@@ -93,9 +94,9 @@ class HuggingFaceConverter(WhisperConverter):
         """Write all that ``pipeline("automatic-speech-recognition", folder)`` reads."""
         config = _config_of(model)
         dtype = str(model.state_dict()["decoder.tokens.weight"].dtype).removeprefix("torch.")
-        tokenizer = None if preprocessor is None else preprocessor.tokenizer
+        tokenizer: WhisperTokenizer | None = None if preprocessor is None else preprocessor.tokenizer
         write_json(folder / "config.json", hf_settings(config, tokenizer, dtype))
-        if preprocessor is not None:
+        if preprocessor is not None and tokenizer is not None:
             write_json(folder / "generation_config.json", generation_settings(config, tokenizer))
             preprocessor.save(folder)
         state = {f"model.{key}": tensor for key, tensor in self.foreign_state(model).items()}

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import soundfile
@@ -56,16 +57,7 @@ class Hearing(nn.Module):
         super().__init__()
         self.model = model
         self.audio = audio
-
-    @property
-    def config(self) -> Any:
-        """Has ``context``, as the shared decoding asks for it."""
-        return self
-
-    @property
-    def context(self) -> int:
-        """The longest text in tokens."""
-        return self.model.config.text_context
+        self.config = SimpleNamespace(context=model.config.text_context)  # what the shared decoding asks for
 
     def next_logits(
         self, tokens: Tensor, cache: KVCache | None = None, *, padding_mask: Tensor | None = None
@@ -135,8 +127,8 @@ def _settings(source: Path) -> dict[str, Any]:
 
 def _clips() -> list[tuple[str, bytes]]:
     """Texts and wav files."""
-    clips = []
-    for utterance in (u for u in DialledNumbers(count=2 * _CLIPS, seed=7) if u.text):
+    clips, numbers = [], DialledNumbers(count=2 * _CLIPS, seed=7)
+    for utterance in (numbers[index] for index in range(len(numbers)) if numbers[index].text):
         file = io.BytesIO()
         soundfile.write(file, samples_of(utterance).numpy(), 16_000, format="wav")
         clips.append((utterance.text, file.getvalue()))

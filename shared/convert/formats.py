@@ -99,9 +99,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     return path
 
 
-def save_pickle(path: Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Write a PyTorch state dict and wait until it is on disk."""
-    torch.save(dict(tensors), path)
+def save_pickle(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a PyTorch state dict, or one with plain values beside it, and wait until it is on disk."""
+    torch.save(dict(content), path)
     sync(path)
     return path
 

@@ -123,8 +123,9 @@ class Utterance:
 class SpeechSource(Protocol):
     """Utterances that can be read at random, in worker processes too."""
 
-    name: str
-    """What it is, for people."""
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
 
     def __len__(self) -> int: ...
 
