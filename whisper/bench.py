@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.shared.bench import PLAIN, Case, Limit, Mode, Row, Setting, Side, import_peer
+from zoo.weights import load
 from zoo.whisper import bench_audio
 from zoo.whisper.peers import openai_whisper
 
@@ -70,13 +71,12 @@ def prepare_window(side: Side, setting: Setting, *, peer: str, beams: int) -> Ca
 
 
 def _zoo(audio: Tensor, precision: str, beams: int | None) -> Callable[[], str]:
-    import zoo
     from zoo.whisper.decoding import DecodingOptions, decode
     from zoo.whisper.preprocessing import WhisperPreprocessor
     from zoo.whisper.pretrained import tiny_en
     from zoo.whisper.tokenizer import WhisperTokenizer
 
-    model: Any = zoo.load(tiny_en()).eval()
+    model: Any = load(tiny_en()).eval()
     tokenizer = WhisperTokenizer.load(tiny_en(), model.config)
     features = WhisperPreprocessor(tokenizer, model.config)
     model = model.for_int8_decoding() if precision == "int8" else model
@@ -90,12 +90,11 @@ def _zoo(audio: Tensor, precision: str, beams: int | None) -> Callable[[], str]:
 
 
 def _openai(audio: Tensor, precision: str, beams: int | None) -> Callable[[], str]:
-    import zoo
     from zoo.whisper.convert import OPENAI
     from zoo.whisper.pretrained import tiny_en
 
     whisper: Any = openai_whisper()
-    ours: Any = zoo.load(tiny_en())
+    ours: Any = load(tiny_en())
     config = ours.config
     sizes = (config.width, config.heads)
     theirs = whisper.model.Whisper(

@@ -19,7 +19,7 @@ from zoo.whisper.writers import WRITERS, SubtitleOptions
 if TYPE_CHECKING:
     from zoo.whisper.model import Whisper
     from zoo.whisper.preprocessing import WhisperPreprocessor
-    from zoo.whisper.transcription.transcribe import Progress
+    from zoo.whisper.transcription.transcribe import Progress, Result
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 _STDIN = "-"
@@ -111,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
         help="skip silence of more than S seconds where words look invented; with --word-timestamps",
     )  # fmt: skip
     add("--clip-timestamps", default="0", metavar="S,E", help="seconds from S to E only; also S,E,S,E ...")
+    batches = parser.add_argument_group("batches: voice activity finds the speech, and pieces are decoded together")
+    add = batches.add_argument
+    add("--batched", action="store_true", help="quick; no piece is told the text before it")
+    add("--accounted", action="store_true", help="batched, and every second ends as text, silence or flagged")
+    add("--batch-size", type=int, default=16, metavar="N", help="pieces at once (default %(default)s)")
     words = parser.add_argument_group("subtitles, with --word-timestamps")
     add = words.add_argument
     add("--max-line-width", type=int, metavar="N", help="characters of a line")
@@ -143,6 +148,8 @@ def read_options(args: argparse.Namespace) -> tuple[TranscriptionOptions, Subtit
         raise UserError("--max-line-count needs --max-line-width")
     if args.max_words_per_line is not None and args.max_line_width is not None and args.max_line_count is not None:
         raise UserError("--max-words-per-line has no effect beside --max-line-width and --max-line-count; choose")
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size {args.batch_size}: give at least one")
     if args.carry_initial_prompt and not args.initial_prompt:
         raise UserError("--carry-initial-prompt needs --initial-prompt")
     if args.beam_size < 1 or args.best_of < 1:
@@ -244,14 +251,38 @@ def transcribe(words: list[str]) -> int:
         import torch
 
         torch.set_num_threads(args.threads)
-    from zoo.whisper.transcription.transcribe import transcribe as write_down
-    from zoo.whisper.transcription.transcribe import write_line
     from zoo.whisper.transcription.windows import check_options
 
     check_options(preprocessor.tokenizer, options)
-    results, failed = [], 0
+    shown = not args.json and not formats
+    run = _in_batches if args.batched or args.accounted else _in_sequence
+    results = []
+    for recording, result in run(args, model, preprocessor, options, recordings, shown):
+        if formats:
+            from zoo.whisper.writers import write
+
+            files = write(result, name_of(recording), args.out or ".", formats, subtitles)
+            if not args.json:
+                sys.stdout.write("".join(f"wrote {file}\n" for file in files))
+        results.append({"audio": name_of(recording), "weights": weights, **result})
+    if args.json:
+        give(results)
+    return 2 if len(results) < len(recordings) else 0
+
+
+def _in_sequence(
+    args: argparse.Namespace,
+    model: Whisper,
+    preprocessor: WhisperPreprocessor,
+    options: TranscriptionOptions,
+    recordings: Sequence[str],
+    shown: bool,
+) -> Iterator[tuple[str, Result]]:
+    """Each recording by itself, window after window, as the reference does it; text is shown as it comes."""
+    from zoo.whisper.transcription.transcribe import transcribe as write_down
+    from zoo.whisper.transcription.transcribe import write_line
+
     for recording in recordings:
-        shown = not args.json and not formats
         if shown and len(recordings) > 1:
             sys.stdout.write(f"{name_of(recording)}\n")
         try:
@@ -268,18 +299,62 @@ def transcribe(words: list[str]) -> int:
             if len(recordings) == 1:
                 raise
             say(f"skipped: {error}")  # the others are none the worse for it
-            failed += 1
             continue
-        if formats:
-            from zoo.whisper.writers import write
+        yield recording, result
 
-            files = write(result, name_of(recording), args.out or ".", formats, subtitles)
-            if not args.json:
-                sys.stdout.write("".join(f"wrote {file}\n" for file in files))
-        results.append({"audio": name_of(recording), "weights": weights, **result})
-    if args.json:
-        give(results)
-    return 2 if failed else 0
+
+def _in_batches(
+    args: argparse.Namespace,
+    model: Whisper,
+    preprocessor: WhisperPreprocessor,
+    options: TranscriptionOptions,
+    recordings: Sequence[str],
+    shown: bool,
+) -> Iterator[tuple[str, Result]]:
+    """Pieces of all recordings together; what could not be read is skipped."""
+    from zoo.shared.audio.files import duration
+    from zoo.whisper.transcription.accounting import transcribe_accounted
+    from zoo.whisper.transcription.batched import transcribe_batched
+    from zoo.whisper.transcription.transcribe import write_line
+
+    sound: dict[str, Path | bytes] = {}
+    for recording in recordings:
+        source = sys.stdin.buffer.read() if recording == _STDIN else Path(recording).expanduser()
+        try:
+            duration(source)
+        except UserError as error:
+            if len(recordings) == 1:
+                raise
+            say(f"skipped: {error}")
+        else:
+            sound[recording] = source
+    transcribe_all = transcribe_accounted if args.accounted else transcribe_batched
+    found = transcribe_all(
+        model, list(sound.values()), preprocessor=preprocessor, options=options, batch_size=args.batch_size
+    )
+    for recording, result in zip(sound, found, strict=True):
+        if shown and len(recordings) > 1:
+            sys.stdout.write(f"{name_of(recording)}\n")
+        for segment in result["segments"] if shown else ():
+            write_line(segment)
+        if args.accounted and not args.json:
+            _tell_account(result)
+        yield recording, result
+
+
+def _tell_account(result: Result) -> None:
+    """Say what became of the recording's seconds, and where nobody should believe anything."""
+    coverage = result["coverage"]
+    parts = ", ".join(f"{kind} {coverage[kind]:g} s" for kind in ("text", "silence", "flagged"))
+    share = coverage["speech_with_text"]
+    say(
+        f"of {coverage['seconds']:g} s: {parts}"
+        + ("" if share is None else f"; {100 * share:.1f} % of speech has text")
+    )
+    for stretch in result["account"]:
+        if stretch["kind"] == "flagged":
+            text = f": {stretch['text'].strip()}" if stretch.get("text") else ""
+            say(f"flagged {stretch['start']:.2f} to {stretch['end']:.2f} s, {stretch['reason']}{text}")
 
 
 @contextmanager

@@ -256,4 +256,12 @@ PACKS: dict[str, Pack] = {
     )
 }
 
-TEST_PACKS = ("openmoji", "emoji-names", "emoji-categories", "shakespeare", "gpt2-bpe", "whisper-tiny.en")
+TEST_PACKS = (
+    "openmoji",
+    "emoji-names",
+    "emoji-categories",
+    "shakespeare",
+    "gpt2-bpe",
+    "whisper-tiny.en",
+    "voice-activity",
+)

@@ -16,10 +16,13 @@ from zoo.cli import main
 from zoo.gpt.tokenizer import GptTokenizer
 from zoo.shared.text.bpe_training import train_byte_level_bpe
 from zoo.shared.text.sentences import sentences
+from zoo.whisper.preprocessing import WhisperPreprocessor
+from zoo.whisper.tokenizer import WhisperTokenizer
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 GPT_README = (ROOT / "gpt" / "README.md").read_text()
+WHISPER_README = (ROOT / "whisper" / "README.md").read_text()
 ELSEWHERE = {"scale": "test_scale.py", "verify": "test_verify.py"}  # what takes longer is run whole there
 FAST = ["--trainer.max_steps", "2", "--trainer.max_epochs", "-1", "--trainer.accelerator", "cpu", "--compare", "{}"]
 
@@ -52,7 +55,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     zoo.save_weights(model, folder / "weights")
     zoo.save_weights(model, folder / "hub", format="hf")
     write_texts(folder)
+    write_speech(folder)
     return folder
+
+
+def write_speech(folder: Path) -> None:
+    """Recordings, and a Whisper with a tokenizer of its own."""
+    from dataclasses import replace
+
+    import soundfile
+
+    samples = 0.1 * np.sin(np.arange(24_000) / 10)
+    for name in ("talk.wav", "talk.mp3", "walk.flac"):
+        soundfile.write(folder / name, samples, 16_000)
+    ranks = {bytes([value]): value for value in range(256)}
+    tokenizer = WhisperTokenizer(ranks, languages=("en", "de"), multilingual=True, timestamps=51)
+    config = replace(zoo.get_config("whisper-debug"), vocab_size=tokenizer.vocab_size)
+    model = zoo.create_model("whisper-debug", vocab_size=tokenizer.vocab_size)
+    zoo.save_weights(model, folder / "whisper", preprocessor=WhisperPreprocessor(tokenizer, config))
 
 
 def write_texts(folder: Path) -> None:
@@ -89,6 +109,8 @@ def stand_in(line: str, place: Path) -> list[str]:
     line = line.replace("runs/clip-nano/DATE/weights", str(place / "weights"))
     line = line.replace("hf:openai-community/gpt2", str(place / "gpt-hub"))
     line = line.replace("runs/gpt-nano/DATE/weights", str(place / "gpt"))
+    line = line.replace("runs/whisper-nano/DATE/weights", str(place / "whisper"))
+    line = line.replace("hf:openai/whisper-small", str(place / "whisper")).replace(" out/ ", f" out-{hash(line)}/ ")
     line = line.replace("train:16000", "train:300").replace("--held-out 0.01", "--held-out 0.2")
     line = line.replace("--recipe finetune", "--recipe finetune-smoke")
     line = line.replace("{00000..00099}.tar", "00000.tar").replace("--trainer.devices 8", "--trainer.devices 1")
@@ -109,6 +131,8 @@ def stand_in(line: str, place: Path) -> list[str]:
             words += ["--model.vocab_size", "300"]
     elif words[:2] == ["data", "prepare"]:
         words[words.index("--out") + 1] = f"tokens-{abs(hash(line))}"
+    elif words[0] == "transcribe":
+        words += ["--temperature", "0", *([] if "--weights" in words else ["--weights", str(place / "whisper")])]
     elif words[0] in ("classify", "search"):
         words += ["--weights", str(place / "weights")]
     elif words[:2] == ["eval", "clip"]:
@@ -136,7 +160,7 @@ def interrupted(place: Path) -> str:
     return run
 
 
-@pytest.mark.parametrize("line", dict.fromkeys([*commands(), *commands(GPT_README)]))
+@pytest.mark.parametrize("line", dict.fromkeys([*commands(), *commands(GPT_README), *commands(WHISPER_README)]))
 def test_readme_command(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert main(stand_in(line, place)) == 0
@@ -167,4 +191,5 @@ def test_readme_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_are_commands_to_run() -> None:
     assert len(commands()) >= 6
     assert len(commands(GPT_README)) >= 8
+    assert len(commands(WHISPER_README)) >= 4
     assert all((ROOT / "tests" / "cli" / name).is_file() for name in ELSEWHERE.values())

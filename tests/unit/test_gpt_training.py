@@ -88,7 +88,7 @@ def test_no_document_after_the_cutoff_and_none_without_a_year_is_read(tmp_path: 
     [
         ({"source": "EMPTY"}, "no document with text in it"),
         ({"source": "SHORT"}, r"fewer than one window of 33"),
-        ({"source": "BAD"}, "is not UTF-8 at byte 3; mend"),
+        ({"source": "BAD"}, r"is not UTF-8 at byte 3\); mend"),
         ({"source": "nowhere.txt"}, "nowhere.txt"),
         ({"tokenizer": "EMPTYDIR"}, "comes with its weights"),
         ({"held_out": 1.0}, "--data.held_out"),

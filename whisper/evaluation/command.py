@@ -87,6 +87,8 @@ def evaluate(words: list[str]) -> int:
     source = read_speech(args.data, language=args.language, progress=say)
     for reason, count in source.left_out.items():
         say(f"{count:,} of {source.name} are left out: {reason}")
+    for name, reason in source.unreadable.items():
+        say(f"{name} is left out: {reason}")
     model, preprocessor, weights = load_model(args.weights, args.device)
     snrs = {} if args.snr is None else {"snrs": _numbers(args.snr)}
     exam = Exam(
