@@ -19,8 +19,8 @@ BOUNDS: dict[str, dict[str, dict[str, float]]] = {
     },
     "gpt": {"bits_per_byte": {"most": 2.05, "most_times_chance": 0.9}},
     "whisper": {
-        "wer/known_voices/transcribe/en": {"most": 0.20},
-        "wer/unseen_voice/transcribe/en": {"most": 0.50},
+        "wer/known_voices/transcribe/en": {"most": 0.06},
+        "wer/unseen_voice/transcribe/en": {"most": 0.80},
         "language/known_voices": {"least": 0.95},
     },
 }
