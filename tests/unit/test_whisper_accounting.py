@@ -46,6 +46,15 @@ def test_text_and_silence_fill_the_recording() -> None:
     }  # fmt: skip
 
 
+def test_a_pause_within_a_segment_is_silence() -> None:
+    recording = measured(("speech", 2), ("silence", 4), ("speech", 2))
+    found = account(result((0.0, 8.0, " Hello. Goodbye.")), recording, OPTIONS)
+    text, pause, more = told(found)
+    assert pause == (pytest.approx(2.5, abs=0.07), pytest.approx(5.5, abs=0.07), "silence", None)
+    assert (text[2], more[2], found.stretches[2].text) == ("text", "text", "")
+    assert found.coverage()["speech_with_text"] == 1.0
+
+
 def test_text_about_silence_is_flagged_and_left_out() -> None:
     given = result((0.0, 2.0, " Hello."), (20.0, 22.0, " You"))
     found = account(given, measured(("speech", 2), ("silence", 28)), OPTIONS)

@@ -65,8 +65,8 @@ def evaluate(words: list[str]) -> int:
     args = parser.parse_args(words)
     _check(args)
     from zoo.shared.files import check_writable, write_json
-    from zoo.whisper.commands import load_model
     from zoo.whisper.evaluation.exam import Exam
+    from zoo.whisper.loading import load_model
     from zoo.whisper.sources import read_speech
     from zoo.whisper.transcription.options import TEMPERATURES, TranscriptionOptions
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.shared.data.samples import Progress
 from zoo.shared.errors import UserError
-from zoo.whisper.speech import sentences
+from zoo.whisper.speech import accents, sentences
 from zoo.whisper.speech.noise import COLOURS, noise
 from zoo.whisper.speech.records import ArraySound, Segment, SpeechList, StoredSound, Task, Utterance
 from zoo.whisper.speech.speaking import MARGIN_SECONDS, Speaker
@@ -26,6 +26,8 @@ VOICES = {"en": "en-US", "de": "de-DE", "es": "es-ES", "fr": "fr-FR", "it": "it-
 HELD_OUT_VOICE = "en-GB"
 
 ENGLISH, TRANSLATED = 0.65, 0.18
+ACCENTED = 0.5
+"""Share of the English training sentences that voices of other languages speak, so that a voice is no language."""
 
 NAME = "generated speech"
 
@@ -128,7 +130,11 @@ def _train(size: CorpusSize, seed: int) -> Iterator[tuple[Job, Targets]]:
             targets.append(("transcribe", language, text))
         if 0 <= foreign < translated:
             targets.append(("translate", language, meaning.text("en")))
-        yield (text, Speaker(VOICES[language], pitch, speed)), targets
+        voice = VOICES[language]
+        if foreign < 0 and rng.random() < ACCENTED:
+            voice = accents.VOICES[int(rng.integers(len(accents.VOICES)))]
+            text = accents.accented(text, voice, british=rng.random() < 0.5)
+        yield (text, Speaker(voice, pitch, speed)), targets
 
 
 def _held_out(size: CorpusSize, seed: int) -> Iterator[tuple[Job, Targets]]:

@@ -164,10 +164,13 @@ def account(
         heard = np.flatnonzero(speech[place]) + place.start
         labels[heard], owners[heard] = UNHEARD, number
     verdicts = [_verdict(segment, speech, options) for segment in segments]
+    near = _widened(speech, _REACH)
     # What is believed is told last, over what is not.
     for number in sorted(range(len(segments)), key=lambda number: verdicts[number] == TEXT):
         place = _place(segments[number]["start"], segments[number]["end"], frames)
-        labels[place], owners[place] = verdicts[number], number
+        # A segment lasts over the pauses in it; nobody speaks there, and they are no text.
+        told = np.flatnonzero(near[place]) + place.start if verdicts[number] == TEXT else np.r_[place]
+        labels[told], owners[told] = verdicts[number], number
     _join_edges(labels, owners)
     texts = [segment["text"].strip() for segment in segments] + [window.text for window in skipped]
     return Account(
