@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from zoo.gpt.configs import GptConfig
-from zoo.gpt.held_out import FILLER, DealtSampler
-from zoo.gpt.sources import equal_shares, in_words, is_named, named
-from zoo.gpt.tokenizer import GptTokenizer
-from zoo.shared.data.datamodule import Item, ItemReader, KeyedDataModule
-from zoo.shared.data.loaders import CountingLoader
+from zoo.gpt.held_out import FILLER, DealingDataModule
+from zoo.gpt.sources import end_apart, equal_shares, in_words, is_named, named
+from zoo.gpt.tokenizer import GptTokenizer, named_tokenizer
+from zoo.shared.data.datamodule import Item, ItemReader
 from zoo.shared.data.order import BatchRamp
 from zoo.shared.errors import UserError
 from zoo.shared.text.bpe_training import train_byte_level_bpe
@@ -57,7 +56,7 @@ class TokenWindows:
         return {"tokens": torch.from_numpy(window), "bytes": int(self.tokens.lengths[window[1:]].sum())}
 
 
-class GptDataModule(KeyedDataModule):
+class GptDataModule(DealingDataModule):
     """Windows of packed documents.
 
     Args:
@@ -70,7 +69,8 @@ class GptDataModule(KeyedDataModule):
             the training text.
         text_column: Column of the texts in JSON lines and parquet.
         year_column: Column of the years, for ``cutoff``.
-        held_out: Share of a text file's documents that is held out. The other sources have a part of their own.
+        held_out: Share of the documents of text files that is held out; where they are too few for that, the end of
+            the longest. The other sources have a part of their own.
         cutoff: Leave out documents of later years, and those whose year is not known (Talkie: 1930).
         paired: Named sources joined by ``+`` that runs which are compared have in common: a tokenizer of the model's
             own is trained on equal shares of them, whatever the source, and the report measures what each holds out.
@@ -133,6 +133,9 @@ class GptDataModule(KeyedDataModule):
     def open(self) -> tuple[ItemReader, ItemReader | None]:
         """Open the source."""
         folder = Path(self.source).expanduser()
+        for part in (folder, folder / TRAIN, folder / HELD_OUT):
+            if (part / "unfinished.json").is_file():
+                raise UserError(f"{part} is unfinished; run the same `zoo data prepare` again to go on with it")
         if (folder / TRAIN / "index.json").is_file() or (folder / "index.json").is_file():
             if self.paired is not None:
                 raise UserError("--data.paired trains a tokenizer, but prepared tokens have theirs; leave it out")
@@ -160,15 +163,6 @@ class GptDataModule(KeyedDataModule):
     def count(self, batch: Item) -> dict[str, int]:
         """Predicted tokens."""
         return {"tokens": batch["tokens"][:, 1:].numel()}
-
-    def val_dataloader(self) -> CountingLoader | list:
-        """Held-out windows in order, dealt out to the processes; the task adds up what they measure."""
-        reader = self.readers[1]
-        if reader is None or not len(reader):
-            return []
-        rank, world_size = self._place()
-        sampler = DealtSampler(len(reader), batch_size=self.batch_size, rank=rank, world_size=world_size)
-        return self._watched(self._loader(reader, sampler))
 
     def state_dict(self) -> dict[str, Any]:
         """What is counted, and which text it was."""
@@ -200,7 +194,10 @@ class GptDataModule(KeyedDataModule):
 
     def _prepared(self, folder: Path) -> tuple[Tokens, Tokens | None]:
         parts = [folder / TRAIN, folder / HELD_OUT] if (folder / TRAIN).is_dir() else [folder]
-        self.preprocessor = GptTokenizer.load(self.tokenizer or parts[0], self.config)
+        if self.tokenizer is None:
+            self.preprocessor = GptTokenizer.load(parts[0], self.config)
+        else:
+            self.preprocessor = named_tokenizer(self.tokenizer, self.config)
         train, *others = (
             TokenFile(part, tokenizer=self.preprocessor.tokenizer) for part in parts if (part / "index.json").is_file()
         )
@@ -222,21 +219,30 @@ class GptDataModule(KeyedDataModule):
         if is_named(self.source):
             return named(self.source)
         documents = open_documents(self.source, text_column=self.text_column, year_column=self.year_column, bad="skip")
-        if documents.size > _IN_MEMORY:
-            raise UserError(
-                f"{self.source} has {documents.size / 1e9:.1f} GB of text; prepare it once with "
-                f"`zoo data prepare gpt {self.source} --out FOLDER` and give --data.source FOLDER"
-            )
-        texts = list(documents)
+        self._check_size(documents.size)
+        texts, size = [], 0
+        for document in documents:  # compressed texts, and those of the hub, show their size only now
+            size += len(document.text)
+            self._check_size(size)
+            texts.append(document)
         self.name_unreadable(
             {place: f"it {reason}" for place, reason in documents.unreadable.items()}, len(texts), what="document"
         )
-        kept = [document for document in texts if not is_held_out(document.text, self.held_out)]
-        return (kept, [d for d in texts if is_held_out(d.text, self.held_out)]) if kept else (texts, [])
+        sides: tuple[list[Document], list[Document]] = ([], [])
+        for document in texts:
+            sides[is_held_out(document.text, self.held_out)].append(document)
+        return sides if all(sides) else end_apart(texts, self.held_out)
+
+    def _check_size(self, size: int) -> None:
+        if size > _IN_MEMORY:
+            raise UserError(
+                f"{self.source} has more than {_IN_MEMORY / 1e9:.1f} GB of text; prepare it once with "
+                f"`zoo data prepare gpt {self.source} --out FOLDER` and give --data.source FOLDER"
+            )
 
     def _tokenizer(self, texts: Sequence[str]) -> GptTokenizer:
         if self.tokenizer is not None:
-            return GptTokenizer.load(self.tokenizer, self.config)
+            return named_tokenizer(self.tokenizer, self.config)
         if self.config.tokenizer != "bpe":
             return GptTokenizer.for_model(self.config)
         return GptTokenizer(train_byte_level_bpe(texts, self.config.vocab_size))

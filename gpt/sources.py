@@ -24,6 +24,8 @@ SOURCES: dict[str, tuple[str, str]] = {
     "sentences": ("zoo.gpt.sources:generated", "generated sentences"),
 }
 
+_LEAST_HELD_OUT = 2000  # characters
+
 _NAMES = re.compile(r"[\w-]+(\+[\w-]+)*")
 
 
@@ -57,6 +59,26 @@ def named(source: str) -> Split:
     found = [resolve(SOURCES[name][0])() for name in names]
     train = [document for part, _ in found for document in part]
     return train, [document for _, part in found for document in part]
+
+
+def end_apart(documents: Sequence[Document], share: float) -> Split:
+    """Hold out the end of the longest of a few documents, from a line on.
+
+    Args:
+        documents: The documents.
+        share: Of all their characters.
+
+    Returns:
+        What is left, and the end; nothing is held out where it would be too short to measure on.
+    """
+    size = int(share * sum(len(document.text) for document in documents))
+    place = max(range(len(documents)), key=lambda number: len(documents[number].text), default=0)
+    if size < _LEAST_HELD_OUT or 2 * size > len(documents[place].text):
+        return list(documents), []
+    longest = documents[place]
+    cut = longest.text.rfind("\n", 0, -size) + 1 or len(longest.text) - size
+    begin, end = (Document(text, longest.id, longest.year) for text in (longest.text[:cut], longest.text[cut:]))
+    return [*documents[:place], begin, *documents[place + 1 :]], [end]
 
 
 def in_words(source: str) -> str | None:

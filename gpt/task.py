@@ -55,6 +55,11 @@ class GptTask(LightningModule):
         optimizer: Literal["adamw", "muon"] = "adamw",
     ) -> None:
         super().__init__()
+        check_optimiser(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        if warmup_steps < 0:
+            raise UserError(f"--task.warmup_steps must be 0 or more, not {warmup_steps}")
+        if decay_steps is not None and decay_steps < 1:
+            raise UserError(f"--task.decay_steps must be at least 1, not {decay_steps}")
         if not 0 <= final_lr <= 1:
             raise UserError(f"--task.final_lr is a share of the peak, from 0 to 1, not {final_lr}")
         self.model = model
@@ -121,3 +126,16 @@ class GptTask(LightningModule):
         factor = build_schedule(self.schedule, warmup=self.warmup_steps, total=steps, final=final)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def check_optimiser(*, lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> None:
+    """Refuse settings with which Adam does not learn.
+
+    Raises:
+        UserError: One is out of its range.
+    """
+    for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
+        if not 0 <= value < math.inf:
+            raise UserError(f"--task.{name} must be 0 or more, not {value}")
+    if not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"--task.betas must be from 0 to below 1, not {list(betas)}")

@@ -121,6 +121,20 @@ class GptTokenizer:
         return cls(read_tokenizer(folder, config))
 
 
+def named_tokenizer(folder: str | Path, config: GptConfig) -> GptTokenizer:
+    """The tokenizer in a folder that was named for it, in whose place no other will do.
+
+    Raises:
+        UserError: There is none, a file is damaged, or the tokenizer is not the model's.
+    """
+    if not has_tokenizer(folder):
+        raise UserError(
+            f"--data.tokenizer {folder} holds no tokenizer; give a folder of weights, or one with tokenizer.json, with "
+            "vocab.json and merges.txt, or with OpenAI's files"
+        )
+    return GptTokenizer.load(folder, config)
+
+
 def read_tokenizer(folder: str | Path | None, config: GptConfig) -> TextTokenizer:
     """The tokenizer in a folder; the model's standard one where there is none.
 

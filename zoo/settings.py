@@ -80,6 +80,7 @@ def build_parser(spec: FamilySpec, name: str, recipe: dict[str, Any]) -> Argumen
     )
     parser.add_argument("--compile", type=bool, default=False, help="compile the model's blocks")
     parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--keep_checkpoints", type=int, default=2, help="how many of the newest stay; 0: all of them")
     parser.add_argument(
         "--max_skipped_steps", type=int, default=10, help="steps in a row without a finite gradient that stop the run"
     )

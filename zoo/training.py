@@ -195,9 +195,11 @@ def train_once(
 
     if settings["checkpoint_every"] < 1 or settings["max_skipped_steps"] < 1:
         raise UserError("--checkpoint_every and --max_skipped_steps must be at least 1")
+    if settings["keep_checkpoints"] < 0:
+        raise UserError("--keep_checkpoints must be 0, which keeps all of them, or more")
     every = None if settings["trainer"].get("enable_checkpointing") is False else settings["checkpoint_every"]
     signals, throughput, finite = Signals(), Throughput(), FiniteSteps(run, settings["max_skipped_steps"])
-    checkpoints = Checkpoints(run, every, signals)
+    checkpoints = Checkpoints(run, every, signals, keep=settings["keep_checkpoints"])
     watching = Watching((*COMMON, *spec.watches))  # after the callbacks that log what it watches
     callbacks = [SameFolder(run), ModelIdentity(spec.name, config), signals, throughput, finite, checkpoints, *further]
     if settings["noise_scale"]:

@@ -15,6 +15,10 @@ from zoo.gpt.evaluation.exam import mean_and_error
 from zoo.shared.errors import UserError
 
 
+class NoRoom(UserError):
+    """Not even one demonstration fits into the context."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """A question and its answer.
@@ -99,7 +103,7 @@ def build_prompts(
         numbers: The items' numbers in their file; by default their places.
 
     Raises:
-        UserError: There are no demonstrations to draw from, or not even one fits before any item.
+        UserError: There are no demonstrations to draw from, or (:class:`NoRoom`) not one fits before any item.
     """
     if separator not in ("\n", "\n\n"):
         raise UserError(f"separator {separator!r}: demonstrations are separated by one or two newlines")
@@ -131,7 +135,7 @@ def build_prompts(
             count -= 1
         found.append(Prompt(text=text, tokens=tokens, shots=count))
     if shots and found and not any(prompt.shots for prompt in found):
-        raise UserError(
+        raise NoRoom(
             f"--shots {shots}: not even one demonstration fits into the {room} tokens that the context leaves; "
             "use --shots 0 or a model with a longer context"
         )

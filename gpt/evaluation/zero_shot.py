@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from zoo.gpt.evaluation.exam import Exam, Figure, Result, protocol
-from zoo.gpt.evaluation.heuristics import NAMES, Score, Tasks, draw, embedded, heuristic_scores, over_checkpoints
+from zoo.gpt.evaluation.heuristics import (
+    NAMES,
+    Score,
+    Tasks,
+    checkpoints_of,
+    draw,
+    embedded,
+    heuristic_scores,
+    over_checkpoints,
+)
 from zoo.gpt.evaluation.winograd import read_schemas
 from zoo.gpt.finetuning.sources import GLUE, read_glue, read_race
 from zoo.shared.errors import UserError
@@ -22,6 +31,7 @@ PUBLISHED: Mapping[str, str] = {
     "reading": "RACE/dev",
     "pronouns": "WSCollection.xml",
 }
+_CURVE = 3  # points
 
 
 def published(folder: Path, exam: Exam) -> tuple[Tasks, dict[str, Any]]:
@@ -111,6 +121,9 @@ def over_steps(exam: Exam, run: Path, out: Path) -> dict[str, Any]:
     Raises:
         UserError: The run has no checkpoints, or is not finished.
     """
+    kept = len(checkpoints_of(run))
+    if kept < _CURVE:
+        exam.say(f"{run} has only {kept} checkpoints; a curve needs a run with --keep_checkpoints 0, which keeps all")
     points = over_checkpoints(run, tasks_of(exam)[0], batch_size=exam.batch_size)
     picture = out / "heuristics.png"
     draw(points, picture)

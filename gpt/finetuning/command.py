@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from datetime import datetime
@@ -54,6 +55,8 @@ def ablate(words: list[str]) -> int:
 
     if min(args.items, args.epochs, args.pretrain_steps) < 1:
         raise UserError("--items, --epochs and --pretrain-steps must be at least 1")
+    if not 0 < args.lr < math.inf:
+        raise UserError(f"--lr {args.lr:g}: it must be above 0")
     name = canonical(args.model)
     config = get_config(name)
     if not isinstance(config, GptConfig):
@@ -83,13 +86,18 @@ def ablate(words: list[str]) -> int:
     checked.start_from(open_source(args.weights or out / "pretrained").folder)
     checked.setup()
     metric = checked.metric
+    held_out = sum(map(bool, checked.readers[1].items)) if checked.readers[1] else 0
     picture = out / "ablations.png"
     draw(outcomes, metric, NAMES[metric], picture)
     if args.json:
         rows = [{"arm": o.arm.key, "name": o.arm.name, **o.figures, "seconds": o.seconds} for o in outcomes]
-        give({"metric": metric, "arms": rows, "picture": str(picture)})
+        give({"metric": metric, "held_out_items": held_out, "arms": rows, "picture": str(picture)})
         return 0
     _show(outcomes, metric, f"{len(checked.readers[0])} training items of {checked.description}")
+    if "accuracy" in outcomes[0].figures:
+        share = outcomes[0].figures["accuracy"]
+        error = 100 * math.sqrt(share * (1 - share) / held_out)
+        sys.stdout.write(f"accuracy is over {held_out:,} held-out items: its standard error is {error:.1f} points\n")
     sys.stdout.write(f"picture  {picture}\n")
     return 0
 

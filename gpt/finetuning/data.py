@@ -28,8 +28,9 @@ from zoo.gpt.finetuning.sources import (
     read_table,
 )
 from zoo.gpt.finetuning.targets import targets
-from zoo.gpt.tokenizer import GptTokenizer
-from zoo.shared.data.datamodule import Item, KeyedDataModule
+from zoo.gpt.held_out import FILLER, DealingDataModule
+from zoo.gpt.tokenizer import GptTokenizer, named_tokenizer
+from zoo.shared.data.datamodule import Item
 from zoo.shared.data.images import BadSample
 from zoo.shared.distributed import first_process
 from zoo.shared.errors import UserError
@@ -60,6 +61,7 @@ class ExampleReader:
         self.items = items
         self.target = target
         self.fill = fill
+        self.filler = next((i for i, item in enumerate(items) if item and target[i].any()), 0)
         self.count = max((len(item) for item in items), default=1)
         self.length = max((len(row) for item in items for row in item), default=1)
 
@@ -72,6 +74,7 @@ class ExampleReader:
 
     def read(self, index: int, rng: np.random.Generator) -> Item:
         """``tokens`` ``(C, L)``, ``lengths`` ``(C,)`` with 0 where there is no such answer, ``target`` ``(K,)``."""
+        index = self.filler if index == FILLER else index
         if not self.items[index]:
             raise BadSample("a text is empty")
         if not self.target[index].any():
@@ -80,7 +83,7 @@ class ExampleReader:
         return {"tokens": tokens, "lengths": lengths, "target": self.target[index]}
 
 
-class FinetuneDataModule(KeyedDataModule):
+class FinetuneDataModule(DealingDataModule):
     """Labelled texts (GPT-1, Section 3.3).
 
     Args:
@@ -270,7 +273,7 @@ class FinetuneDataModule(KeyedDataModule):
 
     def _tokenizer(self, train: Sequence[Example]) -> Any:
         if self.tokenizer is not None:
-            return GptTokenizer.load(self.tokenizer, self.config).tokenizer
+            return named_tokenizer(self.tokenizer, self.config).tokenizer
         if self.config.tokenizer != "bpe":
             return GptTokenizer.for_model(self.config).tokenizer
         texts = (text for example in train for text in example.texts)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
@@ -20,7 +21,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from zoo.gpt.finetuning.metrics import measure
+from zoo.gpt.held_out import FILLER
 from zoo.gpt.model import GPT
+from zoo.gpt.task import check_optimiser
+from zoo.shared.distributed import gather_objects
 from zoo.shared.errors import UserError
 from zoo.shared.optim.accumulation import share_of_mean
 from zoo.shared.optim.groups import adamw
@@ -74,6 +78,7 @@ class FinetuneTask(LightningModule):
         copied_blocks: int | None = None,
     ) -> None:
         super().__init__()
+        check_optimiser(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         if not 0 <= warmup < 1:
             raise UserError(f"--task.warmup is a share of the run, from 0 to below 1, not {warmup}")
         if lm_weight < 0 or not 0 <= dropout < 1:
@@ -92,7 +97,7 @@ class FinetuneTask(LightningModule):
         self.eps = eps
         self.copied_blocks = copied_blocks
         self.scores: tuple[int, int] | None = None
-        self.held_out: list[tuple[Tensor, Tensor]] = []
+        self.held_out: list[tuple[Tensor, ...]] = []  # of each batch the items' places, logits and targets
 
     def setup(self, stage: str) -> None:
         """Fit the model to the data, before anything is restored from a checkpoint."""
@@ -155,16 +160,24 @@ class FinetuneTask(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Collect the answers to held-out items."""
+        """Collect the answers to this process's held-out items, without what only takes the place of one."""
         states = self.model.hidden(batch["tokens"].flatten(0, 1)).unflatten(0, batch["tokens"].shape[:2])
-        self.held_out.append((self.read_out(states, batch["lengths"]).float().cpu(), batch["target"].cpu()))
+        found = (batch["index"], self.read_out(states, batch["lengths"]).float(), batch["target"])
+        counted = (batch["index"] != FILLER) & ~batch["bad"]
+        self.held_out.append(tuple(part[counted].cpu() for part in found))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics over all held-out items, of which every process has all."""
+        """Log the metrics over the held-out items of all processes."""
         if not self.held_out:
             return
-        logits, target = (torch.cat(part) for part in zip(*self.held_out, strict=True))
+        here = [torch.cat(part) for part in zip(*self.held_out, strict=True)]
         self.held_out.clear()
+        index, logits, target = (torch.cat(part) for part in zip(*gather_objects(here), strict=True))
+        # Each once and in the source's order: processes that compute one model together have read the same.
+        places = np.unique(index.numpy(), return_index=True)[1]
+        if not len(places):
+            return
+        logits, target = logits[places], target[places]
         loss = -(target * logits.log_softmax(-1)).sum(-1).mean()
         self.log_dict(
             {"val/loss": loss, **{f"val/{k}": v for k, v in measure(logits, target, scores=self.scores).items()}}

@@ -145,6 +145,8 @@ class KeyedDataModule(L.LightningDataModule, ABC):
         super().__init__()
         if not 0 <= max_bad_fraction <= 1:
             raise UserError(f"max_bad_fraction must be from 0 to 1, not {max_bad_fraction}")
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
         if workers < 0:
             raise UserError(f"workers must be 0 or more, not {workers}")
         self.batch_size = batch_size

@@ -46,8 +46,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class Checkpoints(Checkpoint):
     """Saves every ``every`` steps and at the last one, and when a signal was heard, which then stops the run.
 
-    The two newest are kept.
-
     A checkpoint holds the state after everything that belongs to its step: the row of the log is on disk before it,
     and when a validation is due at that step it is saved after it, so that a resumed run repeats and misses nothing.
 
@@ -55,6 +53,7 @@ class Checkpoints(Checkpoint):
         run: The folder of the run.
         every: Optimiser steps between two; None saves only on a signal.
         signals: Says when to stop.
+        keep: How many of the newest stay, the second one in case the first is damaged; 0: all of them.
 
     Attributes:
         newest: The last one saved.
@@ -62,9 +61,10 @@ class Checkpoints(Checkpoint):
         logged: The metrics as they were when it was saved, or in the checkpoint that the run resumes from.
     """
 
-    def __init__(self, run: RunFolder, every: int | None, signals: Signals) -> None:
+    def __init__(self, run: RunFolder, every: int | None, signals: Signals, *, keep: int = 2) -> None:
         self.run = run
         self.every = every
+        self.keep = keep
         self.signals = signals
         self.newest: Path | None = None
         self.logged: dict[str, float] = {}
@@ -108,8 +108,8 @@ class Checkpoints(Checkpoint):
         path = self.run.checkpoints / f"{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path)
         self.newest = path
-        if trainer.is_global_zero:
-            for old in found_checkpoints(self.run.checkpoints)[2:]:
+        if trainer.is_global_zero and self.keep:
+            for old in found_checkpoints(self.run.checkpoints)[self.keep :]:
                 remove(old)
         if self.signals.heard:
             raise stop(self.signals.heard)

@@ -141,7 +141,7 @@ def test_the_table(evaluate: Any, files: dict[str, str]) -> None:
     assert "from cbt; chance: any candidate; 6 texts were cut to fit the context" in out
 
 
-def test_without_a_benchmark(evaluate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_benchmark(evaluate: Any, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known, held_out = plays.split()
     short = [replace(play, text=play.text[:3000]) for play in held_out]
     monkeypatch.setattr(plays, "split", lambda: (known, short))
@@ -152,6 +152,15 @@ def test_without_a_benchmark(evaluate: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert found["bits-per-byte"]["data"]["texts"] == ["king-john", "macbeth", "the-tempest", "twelfth-night"]
     assert found["bits-per-byte"]["figures"][0]["items"] == sum(len(play.text.encode()) for play in short)
     assert len(found["arithmetic"]["figures"]) == 10
+
+    tokenizer, small = zoo.create_preprocessor(weights), zoo.create_model("gpt-debug", vocab_size=300, context=40)
+    words = ["--weights", zoo.save_weights(small, tmp_path / "short", preprocessor=tokenizer), "--limit", 2, "--json"]
+    code, out, _ = evaluate(*words)
+    assert code == 0
+    assert {figure["shots"] for figure in json.loads(out)["benchmarks"]["arithmetic"]["figures"]} == {0}
+    code, _, err = evaluate(*words, "--shots", 1)
+    assert code == 2
+    assert "--shots 1: not even one demonstration fits" in err
 
 
 @pytest.mark.parametrize(

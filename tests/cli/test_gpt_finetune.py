@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def finetune(out: Path, *words: str) -> int:
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "pretrained"
-    words = ["--trainer.max_steps", "2", "--report", "false", "--checkpoint_every", "1"]
+    words = ["--trainer.max_steps", "3", "--report", "false", "--checkpoint_every", "1", "--keep_checkpoints", "0"]
     assert main(["train", "gpt", "--recipe", "smoke", *CPU, *words, "--out", str(out)]) == 0
     return out
 
@@ -75,9 +76,19 @@ def measured_again(run: Path, kind: Any) -> float:
     return hits / len(examples)
 
 
-def test_a_resumed_run_ends_with_the_same_bits(run: Path, pretrained: Path, tmp_path: Path) -> None:
-    import shutil
+def test_only_the_newest_checkpoints_stay_unless_asked_for(pretrained: Path, tmp_path: Path, capsys: Any) -> None:
+    assert len(list((pretrained / "checkpoints").iterdir())) == 3
+    words = ["--trainer.max_steps", "4", "--report", "false", "--audit", "false", "--checkpoint_every", "1"]
+    words += ["--trainer.limit_val_batches", "0"]
+    for keep, steps in ((None, [3, 4]), ("1", [4])):
+        out = tmp_path / str(keep)
+        assert finetune(out, *words, *(["--keep_checkpoints", keep] if keep else [])) == 0
+        assert sorted(int(path.stem) for path in (out / "checkpoints").iterdir()) == steps
+    assert finetune(tmp_path / "none", "--keep_checkpoints", "-1") == 2
+    assert "--keep_checkpoints must be 0" in capsys.readouterr().err
 
+
+def test_a_resumed_run_ends_with_the_same_bits(run: Path, pretrained: Path, tmp_path: Path) -> None:
     halfway = tmp_path / "resumed"
     shutil.copytree(run, halfway)
     shutil.rmtree(halfway / "weights")
@@ -155,6 +166,7 @@ def test_the_ablations_draw_their_table_and_go_on_where_they_stopped(
     assert main(words) == 0
     shown = capsys.readouterr()
     assert "LSTM with auxiliary LM" in shown.out
+    assert f"over {found['held_out_items']} held-out items: its standard error is" in shown.out
     assert "[4/6]" in shown.err
     assert "[1/6]" not in shown.err
     assert main([*words[:-1], str(out), "--items", "32"]) == 2
@@ -169,6 +181,7 @@ def test_the_ablations_refuse_before_they_train(tmp_path: Path, capsys: pytest.C
         (["--source", str(tmp_path / "missing.csv")], "missing.csv: no such file"),
         (["--source", str(one)], "nothing is held out; give --held-out-source"),
         (["--source", "sentences", "--weights", str(tmp_path / "none")], "no weights at"),
+        (["--lr", "-1"], "--lr -1: it must be above 0"),
         (["--kind", "similarity"], "movie-reviews are for classification"),
     ):
         assert main([*words, *further]) == 2
@@ -215,7 +228,7 @@ def test_the_heuristics_over_the_checkpoints_of_a_run(
     from zoo.shared.errors import UserError
 
     points = over_checkpoints(pretrained, Tasks(pronouns=generated_schemas()))
-    assert [step for step, _ in points] == [1, 2]
+    assert [step for step, _ in points] == [1, 2, 3]
     assert points[0][1]["pronouns"].count == 30
     draw(points, tmp_path / "heuristics.png")
     assert (tmp_path / "heuristics.png").stat().st_size > 5000
@@ -225,11 +238,16 @@ def test_the_heuristics_over_the_checkpoints_of_a_run(
     words = ["eval", "gpt", "--benchmark", "heuristics", "--run", str(pretrained), "--limit", "8", "--device", "cpu"]
     assert main([*words, "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [point["step"] for point in found["steps"]] == [1, 2]
+    assert [point["step"] for point in found["steps"]] == [1, 2, 3]
     last = {name: score["value"] for name, score in found["steps"][-1]["scores"].items()}  # the run's own weights
     assert last == {figure["name"]: figure["value"] for figure in found["benchmarks"]["heuristics"]["figures"]}
     assert json.loads((tmp_path / "out" / "figures.json").read_text()) == found
     assert (tmp_path / "out" / "heuristics.png").stat().st_size > 5000
+    few = tmp_path / "few"
+    shutil.copytree(pretrained, few)
+    (few / "checkpoints" / "00000001.ckpt").unlink()
+    assert main(["eval", "gpt", "--benchmark", "heuristics", "--run", str(few), *words[6:], "--out", str(few)]) == 0
+    assert "only 2 checkpoints" in capsys.readouterr().err
     for further, message in (([], "say where with --out DIR"), (["--out", str(tmp_path / "o")], "has no checkpoints")):
         assert main([*(words if not further else [*words[:5], str(tmp_path)]), *further]) == 2
         assert message in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from zoo.shared import cross_entropy
 from zoo.shared.cross_entropy import IGNORE, cross_entropy_rows, cross_entropy_sum
+from zoo.shared.machine import forget_peak, peak_memory
 from zoo.shared.runs.throughput import ForwardFlops
 
 ROWS, WIDTH, VOCAB = 37, 24, 101
@@ -94,6 +97,24 @@ def test_no_tensor_of_all_logits_is_made() -> None:
     with Largest() as seen:
         cross_entropy_sum(hidden, matrix, targets)
     assert seen.size == max(8 * VOCAB, VOCAB * WIDTH)
+
+
+def test_the_peak_of_a_whole_step_stays_below_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resident memory of the process, forward and backward; PyTorch's own needs the logits several times."""
+    monkeypatch.undo()  # chunks of their real size
+    rows, vocab = 2048, 32768
+    hidden, matrix = torch.randn(rows, 16).requires_grad_(), torch.randn(vocab, 16).requires_grad_()
+    targets, logits = torch.arange(rows), 4 * rows * vocab / 1e6
+
+    def peak(loss: Callable[[], Tensor]) -> float:
+        hidden.grad = matrix.grad = None
+        forget_peak()
+        before = peak_memory()
+        loss().backward()
+        return peak_memory() - before
+
+    assert peak(lambda: cross_entropy_sum(hidden, matrix, targets)) < 0.5 * logits
+    assert peak(lambda: F.cross_entropy(hidden @ matrix.T, targets, reduction="sum")) > logits
 
 
 def test_a_counter_of_forward_flops_sees_the_forward_pass_only() -> None:

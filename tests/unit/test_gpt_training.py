@@ -16,6 +16,7 @@ from zoo.gpt.audit import audit, leak
 from zoo.gpt.baselines import primed_bits_per_byte
 from zoo.gpt.configs import VARIANTS, GptConfig
 from zoo.gpt.data import GptDataModule
+from zoo.gpt.finetuning.task import FinetuneTask
 from zoo.gpt.model import GPT
 from zoo.gpt.pictures import layout
 from zoo.gpt.report import sliding_loss
@@ -69,6 +70,74 @@ def test_a_prepared_folder_and_the_same_texts_give_the_same_windows(tmp_path: Pa
     assert len(prepared.held_out_tokens) == len(texts.held_out_tokens)
 
 
+def test_of_a_single_file_the_end_is_held_out(tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("".join(f"{document.text}\n" for document in sentences(100)))
+    module = data(source=str(book), held_out=0.1)
+    module.setup()
+    decode = module.preprocessor.decode
+    parts = [decode(tokens.read(0, len(tokens) - 1).tolist())
+             for tokens in (module.readers[0].tokens, module.held_out_tokens)]  # fmt: skip
+    assert "".join(parts) == book.read_text()
+    assert parts[0].endswith("\n")
+    assert 0.1 <= len(parts[1]) / book.stat().st_size < 0.12
+    (tmp_path / "more.txt").write_text("The play was short.")
+    both = data(source=str(tmp_path / "*.txt"), held_out=0.1)
+    both.setup()
+    assert len(both.readers[0].tokens.documents) == 2
+    assert len(both.held_out_tokens.documents) == 1
+    for settings in ({"held_out": 0.0}, {"held_out": 0.01}):  # nothing, and too little to measure on
+        assert data(source=str(book), **settings).readers[1] is None
+
+
+def test_texts_that_memory_should_not_hold_are_refused_however_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gzip
+
+    monkeypatch.setattr("zoo.gpt.data._IN_MEMORY", 5000)
+    (tmp_path / "plain.txt").write_text("the cat was bright\n" * 300)
+    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(b"the cat was bright\n" * 300))
+    assert (tmp_path / "packed.txt.gz").stat().st_size < 5000
+    for name in ("plain.txt", "packed.txt.gz"):
+        with pytest.raises(UserError, match="prepare it once with `zoo data prepare gpt"):
+            data(source=str(tmp_path / name)).setup()
+
+
+@pytest.mark.parametrize("kind", [GptTask, FinetuneTask])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": -1.0}, "--task.lr must be 0 or more, not -1.0"),
+        ({"lr": math.nan}, "--task.lr must be 0 or more, not nan"),
+        ({"weight_decay": -0.1}, "--task.weight_decay must be 0 or more"),
+        ({"betas": (0.9, 1.0)}, r"--task.betas must be from 0 to below 1, not \[0.9, 1.0\]"),
+    ],
+)
+def test_an_optimiser_that_cannot_learn_is_refused(kind: type, settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        kind(GPT(CONFIG), **settings)
+
+
+@pytest.mark.parametrize("settings", [{"warmup_steps": -1}, {"decay_steps": 0}])
+def test_a_schedule_without_steps_is_refused(settings: dict) -> None:
+    with pytest.raises(UserError, match=f"--task.{next(iter(settings))} must be"):
+        GptTask(GPT(CONFIG), **settings)
+
+
+def test_a_prepared_folder_that_is_unfinished_is_named(tmp_path: Path) -> None:
+    from zoo.shared.text.bpe_training import train_byte_level_bpe
+    from zoo.shared.text.token_writer import TokenWriter
+
+    tokenizer = train_byte_level_bpe([document.text for document in sentences(20)], 300)
+    whole = TokenWriter(tmp_path / "train", tokenizer=tokenizer, plan={})
+    whole.add("one", tokenizer.encode("the cat was bright " * 30), size=570)
+    whole.finish()
+    TokenWriter(tmp_path / "held-out", tokenizer=tokenizer, plan={})
+    with pytest.raises(UserError, match="held-out is unfinished; run the same `zoo data prepare` again"):
+        data(source=str(tmp_path)).setup()
+
+
 def test_no_document_after_the_cutoff_and_none_without_a_year_is_read(tmp_path: Path) -> None:
     rows = [{"text": f"The year {year} was good to king {year}.", "year": year} for year in range(1900, 1960)]
     rows += [{"text": "nobody knows when this was written"} for _ in range(20)]
@@ -90,7 +159,8 @@ def test_no_document_after_the_cutoff_and_none_without_a_year_is_read(tmp_path: 
         ({"source": "SHORT"}, r"fewer than one window of 33"),
         ({"source": "BAD"}, r"is not UTF-8 at byte 3\); mend"),
         ({"source": "nowhere.txt"}, "nowhere.txt"),
-        ({"tokenizer": "EMPTYDIR"}, "comes with its weights"),
+        ({"tokenizer": "EMPTYDIR"}, "--data.tokenizer .*EMPTYDIR holds no tokenizer; give a folder"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"held_out": 1.0}, "--data.held_out"),
         ({"cutoff": 1700}, "no document has a known year"),
         ({"ramp_start": 0}, "batch ramp"),
