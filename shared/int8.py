@@ -27,14 +27,16 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
-        reach = weight.abs().amax(1).clamp_min(_TINY)
-        self.weight = nn.Buffer((weight * (_LARGEST / reach)[:, None]).round().to(torch.int8))
-        self.scale = nn.Buffer(reach / _LARGEST**2)
-        self.bias = nn.Buffer(torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float())
+        rounded, step = round_rows(weight)
+        self.weight = nn.Buffer(rounded)
+        self.scale = nn.Buffer(step[:, 0])
+        self.bias = None if linear.bias is None else nn.Buffer(linear.bias.detach().float())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
         rows = x.reshape(-1, x.shape[-1])
+        if len(rows) == 1 and not torch.compiler.is_compiling():
+            return self._one(rows).view(*x.shape[:-1], -1)
         # Many rows at a time would leave the core's cache between one step of rounding and the next.
         count = max(_LEAST_ROWS, _CACHED // max(self.weight.shape))
         if len(rows) <= count:
@@ -45,10 +47,29 @@ class Int8Linear(nn.Module):
         return out.view(*x.shape[:-1], -1)
 
     def _some(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
-        reach = rows.abs().amax(1, keepdim=True).clamp_min_(_TINY)
-        rounded = (rows * (_LARGEST / reach)).round_().to(torch.int8)
+        rounded, step = round_rows(rows)
+        # Whole numbers become floats first: a product of mixed types is not vectorised.
         sums = torch._int_mm(rounded, self.weight.t())
-        return torch.addcmul(self.bias, sums * self.scale, reach, out=out)
+        sums = (sums.float() if out is None else out.copy_(sums)).mul_(self.scale)
+        return sums.mul_(step) if self.bias is None else torch.addcmul(self.bias, sums, step, out=sums)
+
+    def _one(self, row: Tensor) -> Tensor:
+        """The same with a single scale for the states, a number: half the calls, which are what a token costs."""
+        step = max(float(row.abs().amax()), _TINY) / _LARGEST
+        sums = torch._int_mm((row / step).round_().to(torch.int8), self.weight.t())
+        if self.bias is None:
+            return sums.float().mul_(self.scale).mul_(step)
+        return torch.addcmul(self.bias, sums, self.scale, value=step)
+
+
+def round_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Round each row of ``rows`` ``(N, D)`` to 8 bits.
+
+    Returns:
+        int8 ``(N, D)``, and what a step of each row stands for, ``(N, 1)``.
+    """
+    step = rows.abs().amax(1, keepdim=True).clamp_min_(_TINY).div_(_LARGEST)
+    return (rows / step).round_().to(torch.int8), step
 
 
 class Int8FusedProjection(Int8Linear):
@@ -95,3 +116,9 @@ def to_int8(model: nn.Module) -> None:
             part = fused(part) if isinstance(part, SplitProjection) else part
             if isinstance(part, nn.Linear) and type(part) in _PARTS:
                 setattr(module, name, _PARTS[type(part)](part))
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this machine's processor has instructions for bfloat16; without, the type costs time."""
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))

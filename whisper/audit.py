@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from zoo.shared.audit import Check
+from zoo.shared.cross_entropy import cross_entropy_sum
 from zoo.shared.data.images import BadSample
+from zoo.whisper.decoding.options import DecodingOptions
+from zoo.whisper.decoding.prompts import start_ids
 from zoo.whisper.speech.sounds import samples_of
 from zoo.whisper.targets import IGNORED
 
@@ -37,10 +40,11 @@ def audit(task: Any, datamodule: Any) -> list[Check]:
         return [
             vocabulary(batch, model, reader.tokenizer),
             order(batch, reader.tokenizer),
+            prompts(batch, reader.source, reader.tokenizer, model.config.text_context),
             transcripts(batch, reader.tokenizer),
             sound(datamodule.speech.train),
             spectrogram(batch["mel"]),
-            *losses(model, batch, trained=bool(datamodule.tokenizer)),
+            *losses(model, batch, trained=datamodule.trained),
             future(model, batch),
             leak(datamodule.speech),
         ]
@@ -74,6 +78,32 @@ def order(batch: dict[str, Any], tokenizer: Any) -> Check:
         name="targets",
         found=f"{wrong} of {len(tokens)} texts are not in order",
         expected="start, language, task, text, end; each target the next token; no target before the start",
+        passed=not wrong,
+    )
+
+
+def prompts(batch: dict[str, Any], source: Any, tokenizer: Any, context: int) -> Check:
+    """Every text starts with what decoding will start with for its language and task, after the text before it."""
+    special, wrong = tokenizer.specials, []
+    for index, row in zip(batch["index"].tolist(), batch["tokens"].tolist(), strict=True):
+        one, start = source[index], row.index(special.sot) if special.sot in row else len(row)
+        before, text = row[:start], row[start:]
+        if one.no_speech:
+            wanted = [special.sot, special.no_speech]
+        else:
+            untimed = special.no_timestamps in text
+            options = DecodingOptions(language=one.language, task=one.task, without_timestamps=untimed)
+            wanted = start_ids(tokenizer, options, one.language if tokenizer.multilingual else None, context)
+            timed = len(text) > len(wanted) and text[len(wanted)] >= special.timestamp_begin
+            wanted = wanted if untimed or timed else []
+        told = before[:1] in ([], [special.sot_prev]) and all(token < special.eot for token in before[1:])
+        if not wanted or text[: len(wanted)] != wanted or not told:
+            wrong.append(one.id)
+    return Check(
+        name="decoder prompts",
+        found=f"{len(wrong)} of {len(batch['tokens'])} texts start otherwise"
+        + (f", {wrong[0]} first" if wrong else ""),
+        expected="none: language, task and times as when the model is used",
         passed=not wrong,
     )
 
@@ -119,17 +149,25 @@ def spectrogram(mel: Tensor) -> Check:
 
 
 def losses(model: Any, batch: dict[str, Any], *, trained: bool) -> list[Check]:
-    """The loss against what it is known to be: ln V untrained; a trained model prefers the true sound to another."""
+    """The loss against what it is known to be: ln V untrained; a trained model prefers the true sound to another, and
+    the targets as they are to targets that are shifted once more or less.
+    """
     tokens, targets = batch["tokens"], batch["targets"]
-    count, expected = int((targets != IGNORED).sum()), math.log(model.config.vocab_size)
-    found = float(model.loss_sum(batch["mel"], tokens, targets)) / count
-    other = float(model.loss_sum(batch["mel"].roll(1, 0), tokens, targets)) / count
-    return [
+    guessing = math.log(model.config.vocab_size)
+    states = model.hear(batch["mel"])
+
+    def loss(states: Tensor, targets: Tensor) -> float:
+        hidden = model.decoder.hidden(tokens, states)
+        nats = cross_entropy_sum(hidden.flatten(0, 1), model.decoder.tokens.weight, targets.flatten())
+        return float(nats) / int((targets != IGNORED).sum())
+
+    found, other = loss(states, targets), loss(states.roll(1, 0), targets)
+    checks = [
         Check(
             name="first loss",
             found=f"{found:.3f} nats",
-            expected="finite" if trained else f"ln {model.config.vocab_size} = {expected:.3f} within 0.5",
-            passed=math.isfinite(found) and (trained or abs(found - expected) < 0.5),
+            expected=f"below {guessing:.3f}, which is guessing" if trained else f"ln V = {guessing:.3f} within 0.5",
+            passed=math.isfinite(found) and (found < guessing if trained else abs(found - guessing) < 0.5),
         ),
         Check(
             name="first loss, sound of another utterance",
@@ -138,6 +176,24 @@ def losses(model: Any, batch: dict[str, Any], *, trained: bool) -> list[Check]:
             passed=other > found if trained else abs(other - found) < 0.1,
         ),
     ]
+    if trained:
+        apart = [loss(states, shifted(targets, by)) for by in (-1, 1)]
+        checks.append(
+            Check(
+                name="first loss, targets shifted once more or less",
+                found=f"{apart[0]:.3f} and {apart[1]:.3f} nats",
+                expected=f"above {found:.3f}",
+                passed=min(apart) > found,
+            )
+        )
+    return checks
+
+
+def shifted(targets: Tensor, by: int) -> Tensor:
+    """Targets ``(B, T)`` that stand ``by`` places later; nothing is learnt where none is left."""
+    moved = targets.roll(by, 1)
+    moved[:, slice(by) if by > 0 else slice(by, None)] = IGNORED
+    return moved
 
 
 def future(model: Any, batch: dict[str, Any]) -> Check:

@@ -23,6 +23,7 @@ from zoo.shared.errors import UserError
 from zoo.whisper.configs import WhisperConfig
 from zoo.whisper.languages import LANGUAGES
 from zoo.whisper.preprocessing import WhisperPreprocessor
+from zoo.whisper.speech.pieces import TOO_LONG, cut_all
 from zoo.whisper.speech.records import SpeechSource
 from zoo.whisper.speech.sounds import samples_of
 from zoo.whisper.splits import Speech, open_splits
@@ -45,6 +46,7 @@ class SpeechItems:
         targets: How targets are written.
         augment: What happens to waveforms.
         policy: What happens to spectrograms; None: nothing.
+        window: Seconds of sound, padding included; None: as many as the model hears.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SpeechItems:
         targets: TargetOptions,
         augment: WaveformAugment | None = None,
         policy: PolicyName | None = None,
+        window: float | None = None,
     ) -> None:
         self.source = source
         self.config = config
@@ -62,6 +65,12 @@ class SpeechItems:
         self.targets = targets
         self.augment = augment
         self.policy = policy
+        self.window = window
+
+    @property
+    def room(self) -> int:
+        """Samples of an item."""
+        return self.config.window_samples if self.window is None else round(self.window * SAMPLE_RATE)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -74,7 +83,7 @@ class SpeechItems:
         """``audio`` float32 ``(S,)`` padded with zeros, its ``samples``, ``tokens`` and ``targets`` int64 ``(T,)``, and
         what was drawn.
         """
-        utterance, room = self.source[index], self.config.window_samples
+        utterance, room = self.source[index], self.room
         timed = rng.random() < self.targets.timestamps
         audio = samples_of(utterance)
         if not timed and utterance.segments and utterance.segments[-1].end is None:
@@ -97,7 +106,7 @@ class SpeechItems:
         if self.policy is not None:
             frames = round(len(audio) * stretch) // HOP
             item["spec"] = draw_spec_augment(rng, POLICIES[self.policy], frames=frames, bins=self.config.mels)
-        seconds = min(len(audio) * stretch / SAMPLE_RATE, self.config.window_seconds)
+        seconds = min(len(audio) * stretch, room) / SAMPLE_RATE
         tokens, targets = write_targets(
             utterance, self.tokenizer, self.targets, rng, timed=timed, seconds=seconds, stretch=stretch
         )
@@ -108,7 +117,7 @@ class SpeechItems:
 
     def _babble(self, rng: np.random.Generator) -> Tensor:
         clips = [samples_of(self.source[int(i)]) for i in rng.integers(len(self.source), size=_TALKERS)]
-        return babble_of(clips, rng, samples=self.config.window_samples)
+        return babble_of(clips, rng, samples=self.room)
 
 
 class WhisperDataModule(KeyedDataModule):
@@ -130,6 +139,9 @@ class WhisperDataModule(KeyedDataModule):
         tokenizer: Folder with a tokenizer; None takes the model's, which a model with one of its own has trained on
             the training transcripts.
         held_out: Share of the transcripts that is held out, where the source has no part of its own.
+        window: Seconds of sound that the model is trained on at once, which cost less than all that it hears; longer
+            recordings are cut at their segments, or left out. None: all that it hears. What is held out is heard as in
+            use.
         timestamps: Chance that the times of segments are written.
         previous: Chance that the text before is told, where there is some.
         bpe_dropout: Chance that a merge of the tokenizer is left out (large-v2: 0.1).
@@ -147,6 +159,10 @@ class WhisperDataModule(KeyedDataModule):
         workers: Processes that read.
         seed: Chooses order and augmentation.
         max_bad_fraction: The run stops when a larger share cannot be used.
+
+    Attributes:
+        trained: Whether the run starts from weights.
+        speech: What is trained on and what is held out, once it is open.
     """
 
     def __init__(
@@ -159,6 +175,7 @@ class WhisperDataModule(KeyedDataModule):
         utterances: int = 8000,
         tokenizer: str | None = None,
         held_out: float = 0.1,
+        window: float | None = None,
         timestamps: float = 0.5,
         previous: float = 0.5,
         bpe_dropout: float = 0.0,
@@ -185,8 +202,13 @@ class WhisperDataModule(KeyedDataModule):
                 raise UserError(f"--data.{name} is a share, from 0 to 1, not {chance}")
         if utterances < 1:
             raise UserError(f"--data.utterances must be at least 1, not {utterances}")
+        if window is not None and not 0.1 <= window <= config.window_seconds:
+            raise UserError(f"--data.window must be from 0.1 to the {config.window_seconds:g} s that the model hears, "
+                            f"not {window:g}")  # fmt: skip
         self.config = config
         self.source = source
+        self.window = window
+        self.trained = False
         self.language = language
         self.languages = tuple(languages)
         self.utterances = utterances
@@ -194,7 +216,7 @@ class WhisperDataModule(KeyedDataModule):
         self.held_out = held_out
         self.targets = TargetOptions(
             context=config.text_context,
-            window=config.window_seconds,
+            window=window or config.window_seconds,
             timestamps=timestamps,
             previous=previous,
             dropout=bpe_dropout,
@@ -225,6 +247,7 @@ class WhisperDataModule(KeyedDataModule):
         """
         from zoo.whisper.vocabulary import has_tokenizer
 
+        self.trained = True
         if self.tokenizer is not None:
             return
         if weights is not None and has_tokenizer(weights):
@@ -244,10 +267,14 @@ class WhisperDataModule(KeyedDataModule):
             progress=log.info,
         )
         self.name_unreadable(self.speech.unreadable, len(self.speech.train), what="recording")
+        if self.window is not None:
+            self.speech = self._cut(self.speech, self.window)
         tokenizer = self._tokenizer(self.speech.train)
         self.preprocessor = WhisperPreprocessor(tokenizer, self.config)
         changed = self.augment if self.augment != WaveformAugment() else None
-        train = SpeechItems(self.speech.train, self.config, tokenizer, self.targets, changed, self.spec_augment)
+        train = SpeechItems(
+            self.speech.train, self.config, tokenizer, self.targets, changed, self.spec_augment, self.window
+        )
         plain = replace(self.targets, timestamps=0.0, previous=0.0, dropout=0.0)
         held_out = next(iter(self.speech.held_out.values()), None)
         if held_out is None:
@@ -281,12 +308,26 @@ class WhisperDataModule(KeyedDataModule):
         reader, items = self.readers[0], list[Item]()
         for index in range(min(len(reader), 8 * count)):
             with suppress(BadSample):
-                items.append(reader.read(index, np.random.default_rng(index)))
+                items.append({**reader.read(index, np.random.default_rng(index)), "index": index})
             if len(items) == count:
                 break
         if not items:
             raise UserError(f"none of the first utterances of {self.source} can be used; check recordings and texts")
         return self.on_after_batch_transfer(default_collate(items), 0)
+
+    def _cut(self, speech: Speech, window: float) -> Speech:
+        """Speech whose training part fits into a window.
+
+        Raises:
+            UserError: Nothing of it does.
+        """
+        source = speech.train
+        train = cut_all(source.name, (source[i] for i in range(len(source))), window=window)
+        if missing := train.left_out.get(TOO_LONG):
+            log.info("%d recordings are longer than --data.window %g s and left out", missing, window)
+        if not len(train):
+            raise UserError(f"nothing of {self.source} fits into --data.window {window:g}; raise it")
+        return replace(speech, train=train, unreadable={**speech.unreadable, **train.unreadable})
 
     @property
     def description(self) -> str:

@@ -58,6 +58,12 @@ FAMILY = FamilySpec(
             "--data.spec_augment LB, --data.noise 0.3, or fewer steps",
         ),
         Watch(
+            metric="val/wer_rise",
+            above=0.1,
+            advice="held-out speech is written worse than before although the loss falls: compare what is trained on "
+            "with how the model is used (prompt, times, --data.window), look at val/wer, and stop or lower --task.lr",
+        ),
+        Watch(
             metric="train/loss",
             above=4.0,
             after=400,

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.shared.cross_entropy import cross_entropy_sum
-from zoo.shared.int8 import to_int8
+from zoo.shared.int8 import computes_in_bfloat16, to_int8
 from zoo.shared.transformer import (
     MLP,
     Attention,
@@ -43,6 +43,7 @@ def sinusoids(length: int, channels: int, *, longest: float = 10_000.0) -> Tenso
 def build_block(config: WhisperConfig, *, cross: bool) -> Block:
     """One pre-norm block; the decoder's attend to sound as well."""
     width, heads, dropout = config.width, config.heads, config.dropout
+    drops = dropout or config.stochastic_depth  # parts that do nothing take their time too, three in each block
     return Block(
         Attention(SplitProjection(width, key_bias=False), nn.Linear(width, width), heads=heads, dropout=dropout),
         MLP(width, 4 * width, act=activation("gelu")),
@@ -50,7 +51,7 @@ def build_block(config: WhisperConfig, *, cross: bool) -> Block:
         pre_mlp=nn.LayerNorm(width),
         cross=CrossAttention(width, heads=heads, key_bias=False, dropout=dropout) if cross else None,
         pre_cross=nn.LayerNorm(width) if cross else None,
-        branch=nn.Sequential(nn.Dropout(dropout), StochasticDepth(config.stochastic_depth)),
+        branch=nn.Sequential(nn.Dropout(dropout), StochasticDepth(config.stochastic_depth)) if drops else None,
     )
 
 
@@ -99,6 +100,7 @@ class Decoder(nn.Module):
         self.transformer = Transformer(blocks, checkpointing=config.checkpointing)
         self.norm_out = nn.LayerNorm(config.width)
         self.output: nn.Linear | None = None  # tied; one of its own only for decoding in int8
+        self.heard_dtype: torch.dtype | None = None  # of what is heard; of fewer bits only for decoding in int8
 
     def forward(
         self,
@@ -153,7 +155,9 @@ class Decoder(nn.Module):
         """Logits ``(..., V)`` of states ``(..., D)``."""
         return F.linear(states, self.tokens.weight) if self.output is None else self.output(states)
 
-    def new_cache(self, audio: Tensor, *, texts: int = 1, slots: int | None = None, static: bool = False) -> KVCache:
+    def new_cache(
+        self, audio: Tensor, *, texts: int = 1, slots: int | None = None, static: bool = False, alone: bool = False
+    ) -> KVCache:
         """An empty cache for texts about ``audio`` ``(N, A, D)``, with the keys and values that blocks make of it.
 
         Args:
@@ -161,8 +165,11 @@ class Decoder(nn.Module):
             texts: Texts about each window: beams or samples, one after the other.
             slots: Longest text; by default the context.
             static: Shapes that never change, for compiled steps.
+            alone: Each window will have one text: then reading its sound is what attention costs, and a model that
+                decodes in int8 keeps the sound in 16 bits where the processor computes in them.
         """
         config = self.config
+        dtype = self.heard_dtype if alone and self.heard_dtype is not None else audio.dtype
         cache = (StaticKVCache if static else KVCache)(
             layers=config.text_depth,
             batch=audio.shape[0] * texts,
@@ -175,7 +182,9 @@ class Decoder(nn.Module):
         for block, layer in zip(self.transformer.blocks, cache.layers, strict=True):
             assert isinstance(block, Block)
             assert block.cross is not None
-            layer.memory = block.cross.memory(audio)
+            # One head after the other in memory: every token reads all of it, and what is apart is read slowly.
+            keys, values = (part.new_empty(part.shape, dtype=dtype).copy_(part) for part in block.cross.memory(audio))
+            layer.memory = keys, values
         return cache
 
 
@@ -237,9 +246,11 @@ class Whisper(nn.Module):
 
     def for_int8_decoding(self) -> Self:
         """Change the model, in float32 on a CPU, into one that hears and writes with int8 matrices: see
-        :mod:`zoo.shared.int8`. It cannot be trained or saved afterwards.
+        :mod:`zoo.shared.int8`. Single texts attend to sound in bfloat16 where the processor computes in it. The model
+        cannot be trained or saved afterwards.
         """
         decoder = self.decoder
+        decoder.heard_dtype = torch.bfloat16 if computes_in_bfloat16() else None
         decoder.output = nn.utils.skip_init(nn.Linear, self.config.width, self.config.vocab_size, bias=False)
         decoder.output.weight = decoder.tokens.weight
         to_int8(self)

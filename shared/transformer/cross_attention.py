@@ -45,15 +45,16 @@ class CrossAttention(nn.Module):
         """Attend from ``x`` ``(B, T, D)`` to a memory.
 
         Where several texts are about one context (beams, samples), they stand one after the other in ``x``, and the
-        context is there once: no token sees another one here, so the texts are as good as one long text.
+        context is there once: no token sees another one here, so the texts are as good as one long text. A memory may
+        be of another type than ``x``: of fewer bits, which cost less to read.
 
         Returns:
             ``(B, T, D)``.
         """
         k, v = memory
-        q = self._heads(self.query(x).unflatten(0, (k.shape[0], -1)).flatten(1, 2))
+        q = self._heads(self.query(x).reshape(k.shape[0], -1, k.shape[1] * k.shape[3])).to(k.dtype)
         attended = self.kernel(q, k, v, FULL, dropout=self.dropout if self.training else 0.0)
-        return self.out(attended.transpose(1, 2).flatten(2).view(*x.shape[:2], -1))
+        return self.out(attended.transpose(1, 2).reshape(*x.shape[:2], -1).to(x.dtype))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -47,6 +47,19 @@ def test_rows_of_zeros():
     torch.testing.assert_close(found, layer.bias.detach().expand(2, 4))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_row_alone_is_what_it_is_among_others(bias):
+    """A single row goes another way, with fewer calls."""
+    torch.manual_seed(0)
+    layer = Int8Linear(nn.Linear(48, 300, bias=bias))
+    x = torch.cat([torch.randn(40, 48), torch.zeros(1, 48)])
+    together = layer(x[:, None])
+    assert together.shape == (41, 1, 300)
+    for row in (0, 3, 40):
+        torch.testing.assert_close(layer(x[row : row + 1]), together[row])
+        torch.testing.assert_close(layer(x[row]), together[row, 0])
+
+
 def test_projection_keeps_its_three_parts():
     torch.manual_seed(0)
     holder = nn.Sequential(FusedProjection(32))

@@ -39,7 +39,8 @@ def compiled_step(decoder: Decoder, cache: KVCache, *, backend: str, slots: int)
     kept = _steps.setdefault(decoder, {})
     layer = cache.layers[0]
     assert layer.memory is not None
-    key = (backend, slots, layer.keys.shape, layer.memory[0].shape, layer.keys.dtype, layer.keys.device)
+    keys, memory = layer.keys, layer.memory[0]
+    key = (backend, slots, keys.shape, memory.shape, keys.dtype, memory.dtype, keys.device)
     if key not in kept:
         kept[key] = (_compile(backend, cache), cache)
     step, own = kept[key]

@@ -25,7 +25,7 @@ from zoo.whisper.model import Whisper
 if TYPE_CHECKING:
     from zoo.whisper.tokenizer import WhisperTokenizer
 
-_COMPILED_SLOTS = 64
+_COMPILED_SLOTS = 256  # two lengths of 448 at most: each is compiled by itself, which takes seconds
 _DEFAULT = DecodingOptions()
 
 

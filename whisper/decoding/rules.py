@@ -121,7 +121,17 @@ class Rules:
         least = torch.where(state.last_is_time, state.last_time, state.last_time + 1)
         least = least.masked_fill_(state.last_is_time & state.before_is_time, len(self.steps))
         times.masked_fill_(self.steps < least[:, None], _NEVER)
-        logits[:, : self.eot].masked_fill_(only_times[:, None], _NEVER)
+        _forbid(logits[:, : self.eot], only_times)
         # Timestamps that together are likelier than any other token: then it is one of them.
-        others.masked_fill_((times.logsumexp(-1) > others.amax(-1))[:, None], _NEVER)
+        _forbid(others, times.logsumexp(-1) > others.amax(-1))
         return logits
+
+
+def _forbid(logits: Tensor, texts: Tensor) -> None:
+    """Set the logits ``(B, V)`` of some texts, bool ``(B,)``, to minus infinity."""
+    if not logits.is_cpu:
+        logits.masked_fill_(texts[:, None], _NEVER)  # asking which would make the device wait
+        return
+    for row, chosen in enumerate(texts.tolist()):
+        if chosen:
+            logits[row] = _NEVER

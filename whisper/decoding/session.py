@@ -32,7 +32,9 @@ class Session:
         self.fixed = compile is not None
         self._step: Step = plain_step
         # Until texts of a window differ they are computed once, unless shapes must stay.
-        self.cache = self.decoder.new_cache(audio, texts=texts if self.fixed else 1, slots=slots, static=self.fixed)
+        self.cache = self.decoder.new_cache(
+            audio, texts=texts if self.fixed else 1, slots=slots, static=self.fixed, alone=texts == 1
+        )
         if compile is not None:
             self._step, self.cache = compiled_step(self.decoder, self.cache, backend=compile, slots=slots)
 
