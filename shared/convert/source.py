@@ -24,6 +24,7 @@ from torch import Tensor
 from zoo.shared.convert.ctranslate2 import is_ctranslate2, read_ctranslate2
 from zoo.shared.convert.tensorflow import index_files, is_index, read_tensorflow
 from zoo.shared.convert.torchscript import is_torchscript, read_torchscript
+from zoo.shared.data.samples import unpacked
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json
 
@@ -129,7 +130,7 @@ def open_source(reference: str | Path) -> Source:
 
     Args:
         reference: A folder (zoo's, Hugging Face's or open_clip's), a file (safetensors, a pickled state dict,
-            a checkpoint, a TorchScript archive) or ``hf:owner/name[@revision]``.
+            a checkpoint, a TorchScript archive), ``hf:owner/name[@revision]`` or ``pack:NAME``, a sample pack.
 
     Returns:
         What was found; tensors are read later.
@@ -140,6 +141,8 @@ def open_source(reference: str | Path) -> Source:
     text = str(reference)
     if text.startswith("hf:"):
         return _open_folder(_download(text.removeprefix("hf:")))
+    if text.startswith("pack:"):
+        return _open_folder(unpacked(text.removeprefix("pack:")))
     path = Path(text).expanduser()
     try:
         if path.is_dir():

@@ -116,6 +116,35 @@ def open_pack(name: str, *, progress: Progress = lambda line: None) -> PackReade
     return KINDS[pack.kind].open(path, name)
 
 
+def unpacked(name: str, *, progress: Progress = lambda line: None) -> Path:
+    """The folder with a pack's files, fetched and unpacked into the cache at the first call; no folders in it.
+
+    Args:
+        name: Name of the pack.
+        progress: Called with a line when it is fetched.
+
+    Raises:
+        UserError: As for :func:`open_pack`.
+    """
+    pack = get_pack(name)
+    folder = cache_folder() / f"{name}-{pack.version}"
+    if folder.is_dir():
+        return folder
+    reader = open_pack(name, progress=progress)
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{name}.") as temporary:
+        files = Path(temporary) / "files"
+        files.mkdir()
+        for path in reader.names():
+            if path.startswith(pack.files):
+                (files / Path(path).name).write_bytes(reader.read(path))
+        try:
+            files.replace(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+    return folder
+
+
 def _find(pack: Pack, folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob(pack.pattern))), None)
 

@@ -24,7 +24,7 @@ from zoo.whisper.speech.store import SAMPLE_RATE, ClipStore, Samples, open_store
 LANGUAGES = ("en", "es", "fr")
 
 _NO_SPEECH = ("[", "(", "<")  # what begins the description of a sound that is no speech
-_DIRECTION = re.compile(r"\s*\([^)]*\)\s*")
+_UNHEARD = re.compile(r"\s*(\([^)]*\)|\.\.\.)\s*")
 _VERSION = 1
 # Folders of clips that say single symbols: their texts name the symbol, and make trivial translations.
 _SYMBOLS = ("digits/", "letters/", "phonetic/")
@@ -90,10 +90,12 @@ def _unusable(
 
 
 def clean_text(text: str) -> str:
-    """What is said, without stage directions in round brackets; empty where a line describes a sound."""
+    """What is said, without stage directions in round brackets and without the dots of a sentence that other prompts
+    begin or end, which nobody hears; empty where a line describes a sound.
+    """
     if text.startswith(_NO_SPEECH):
         return ""
-    return _DIRECTION.sub(" ", text).strip()
+    return _UNHEARD.sub(" ", text).strip()
 
 
 def parse_texts(contents: str) -> dict[str, str]:
