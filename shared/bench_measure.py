@@ -21,7 +21,7 @@ from zoo.shared.bench import BEST, PLAIN, SAME, Case, Disagreement, Limit, Mode,
 from zoo.shared.errors import UserError
 from zoo.shared.machine import forget_peak, matmul_rate, peak_memory, seconds, synchronise
 
-_HOPELESS = 1.5  # a precision that loses by more is not compiled as well, which takes minutes
+_HOPELESS = 2.5  # a precision that loses by more is not compiled as well, which takes minutes
 _SHORTEST = 0.02  # seconds; quicker calls are timed several at a time
 
 

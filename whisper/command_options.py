@@ -77,7 +77,7 @@ def transcribe_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the weights; int8 is for CPUs (default %(default)s)"
     )
-    parser.add_argument("--compile", action="store_true", help="compile the steps: slow at first, then fast on a GPU")
+    parser.add_argument("--compile", action="store_true", help="compile the steps: some 20 seconds at first, then fast")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of sampling (default %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="processor cores to use")
     return parser

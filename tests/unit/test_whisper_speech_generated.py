@@ -237,7 +237,7 @@ def test_clips_are_speech(spoken) -> None:
             assert 0.02 < samples.square().mean().sqrt() < 0.3
             assert 0.2 < samples.abs().max() < 0.999, "nothing is clipped"
             frames = samples[: len(samples) // 400 * 400].view(-1, 400).square().mean(1).sqrt()
-            assert (frames > 0.01).float().mean() > 0.5, "most of it is no silence"
+            assert (frames > 0.01).float().mean() > 0.4, "much of it is no silence"
 
 
 def test_samples_do_not_depend_on_processes_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

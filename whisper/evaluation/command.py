@@ -11,6 +11,7 @@ from typing import Any
 from zoo.registry import resolve
 from zoo.shared.command_line import Parser, add_model_options, console, give, say
 from zoo.shared.errors import UserError
+from zoo.whisper.loading import DTYPES, load_model
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ def evaluate(words: list[str]) -> int:
     add("--plot", metavar="FILE", help="robustness: draw the curve into this .png")
     add("--out", metavar="DIR", help="folder for figures.json")
     add_model_options(parser, title="Whisper, else OpenAI's tiny.en")
+    add("--dtype", choices=DTYPES, default="float32", help="of the weights; int8 is for CPUs (default %(default)s)")
     args = parser.parse_args(words)
     _check(args)
     from zoo.shared.files import check_writable, write_json
     from zoo.whisper.evaluation.exam import Exam
-    from zoo.whisper.loading import load_model
     from zoo.whisper.sources import read_speech
     from zoo.whisper.transcription.options import TEMPERATURES, TranscriptionOptions
 
@@ -89,7 +90,7 @@ def evaluate(words: list[str]) -> int:
         say(f"{count:,} of {source.name} are left out: {reason}")
     for name, reason in source.unreadable.items():
         say(f"{name} is left out: {reason}")
-    model, preprocessor, weights = load_model(args.weights, args.device)
+    model, preprocessor, weights = load_model(args.weights, args.device, args.dtype)
     snrs = {} if args.snr is None else {"snrs": _numbers(args.snr)}
     exam = Exam(
         model=model, preprocessor=preprocessor, source=source, options=options, batch_size=args.batch_size,

@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
         "targets", nargs="*", default=["all"], metavar="MODEL|FAMILY|all|WEIGHTS",
         help="what to check, by default every family; `convert` takes weights, too",
     )  # fmt: skip
-    parser.add_argument("--fast", action="store_true", help="fewer kills and tokens; under 5 minutes on 2 cores")
+    parser.add_argument("--fast", action="store_true", help="less of all; some 5 minutes on 2 cores")
     parser.add_argument("--kills", type=int, help=f"killed runs of each model (default {_KILLS}, with --fast 1)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the moments of the kills")
     parser.add_argument("--keep", type=Path, help="keep all runs and their output in this folder")
@@ -59,6 +59,7 @@ def main(words: list[str]) -> int:
     effort = Effort(
         kills=options.kills or (_FAST_KILLS if options.fast else _KILLS),
         tokens=_FAST_TOKENS if options.fast else _TOKENS,
+        processes=(2,) if options.fast else (2, 3),
         seed=options.seed,
     )
     began, printer = time.monotonic(), Printer(as_json=options.json)

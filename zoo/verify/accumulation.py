@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -11,7 +13,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from zoo.verify.children import run
+from zoo.verify.cases import Settings
+from zoo.verify.children import AT_ONCE, run
 from zoo.verify.setup import BY_TRAINER, Setup
 from zoo.verify.tape import Recording, Tape, distance, largest, read
 from zoo.verify.verdicts import Verdict, within
@@ -26,25 +29,33 @@ def verify_accumulation(setup: Setup) -> Iterator[Verdict]:
     Args:
         setup: The model; every form of its loss is compared.
     """
+    cases = setup.cases
+    forms = product({"": {}, **cases.losses}.items(), LIMITS.items())
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [pool.submit(one_form, setup, *named, *limited) for named, limited in forms]
+        if cases.batch_norm is not None:
+            exact = setup.within("batch-norm", cases.calm, cases.batch_norm, in_precision("64-true"))
+            found.append(pool.submit(batch_norm, exact))
+        for one in found:
+            yield from one.result()
+
+
+def one_form(setup: Setup, label: str, settings: Settings, precision: str, limit: float) -> list[Verdict]:
+    """One form of the loss in one precision."""
     cases, batch = setup.cases, setup.batch
-    for label, settings in {"": {}, **cases.losses}.items():
-        subject = f"{setup.model}, {label}" if label else setup.model
-        for precision, limit in LIMITS.items():
-            here = setup.within(f"{label or 'loss'}-{precision}", cases.calm, settings, in_precision(precision))
-            one = gradients(here, "whole", batch=batch, steps=2)
-            for pieces in PIECES:
-                many = gradients(here, f"{pieces}-pieces", batch=batch, steps=2, pieces=pieces)
-                yield within(
-                    "accumulation", subject, f"{pieces} pieces, gradients, {precision[:2]} bit",
-                    value=worst(one, many), limit=limit,
-                )  # fmt: skip
-            if cases.pieces == BY_TRAINER:
-                yield within(
-                    "accumulation", subject, f"last, partial window, gradients, {precision[:2]} bit",
-                    value=last_window(here, batch // 2), limit=limit,
-                )  # fmt: skip
-    if cases.batch_norm is not None:
-        yield from batch_norm(setup.within("batch-norm", cases.calm, cases.batch_norm, in_precision("64-true")))
+    subject = f"{setup.model}, {label}" if label else setup.model
+    here = setup.within(f"{label or 'loss'}-{precision}", cases.calm, settings, in_precision(precision))
+    one = gradients(here, "whole", batch=batch, steps=2)
+    found = {}
+    for pieces in PIECES:
+        many = gradients(here, f"{pieces}-pieces", batch=batch, steps=2, pieces=pieces)
+        found[f"{pieces} pieces"] = worst(one, many)
+    if cases.pieces == BY_TRAINER:
+        found["last, partial window"] = last_window(here, batch // 2)
+    return [
+        within("accumulation", subject, f"{what}, gradients, {precision[:2]} bit", value=value, limit=limit)
+        for what, value in found.items()
+    ]
 
 
 def in_precision(precision: str) -> dict[str, Any]:
@@ -85,23 +96,26 @@ def last_window(setup: Setup, size: int) -> float:
     return distance(pairs.gradients[3], windows.gradients[2])
 
 
-def batch_norm(setup: Setup) -> Iterator[Verdict]:
+def batch_norm(setup: Setup) -> list[Verdict]:
     """BatchNorm sees a piece at a time: the gradient is another one, and it is the documented one."""
     limit, subject = LIMITS["64-true"], f"{setup.model}, with BatchNorm"
     whole = gradients(setup, "whole", batch=setup.batch, steps=1)
     pieces = gradients(setup, "2-pieces", batch=setup.batch, steps=1, pieces=2)
     parts = gradients(setup, "2-norms", batch=setup.batch, steps=1, norms=2)
-    yield within(
-        "accumulation", subject, "2 pieces equal a batch normalised in 2 parts", value=worst(parts, pieces), limit=limit
-    )
     apart = worst(whole, pieces)
-    yield Verdict(
-        check="accumulation",
-        subject=subject,
-        what="and differ from a batch normalised as one, as they must",
-        found=f"{apart:.1e}",
-        passed=apart > 1e-6,
-    )
+    return [
+        within(
+            "accumulation", subject, "2 pieces equal a batch normalised in 2 parts",
+            value=worst(parts, pieces), limit=limit,
+        ),
+        Verdict(
+            check="accumulation",
+            subject=subject,
+            what="and differ from a batch normalised as one, as they must",
+            found=f"{apart:.1e}",
+            passed=apart > 1e-6,
+        ),
+    ]  # fmt: skip
 
 
 def worst(one: Recording, two: Recording) -> float:

@@ -35,11 +35,13 @@ class Effort:
     Attributes:
         kills: Killed runs of each model.
         tokens: Tokens to decode for each prompt.
+        processes: Numbers of processes that train together on what is not a family's plain loss.
         seed: Chooses the moments of the kills.
     """
 
     kills: int
     tokens: int
+    processes: tuple[int, ...] = (2, 3)
     seed: int = 0
 
 
@@ -115,7 +117,7 @@ def verify(check: str, subject: Subject, setup: Setup, effort: Effort, crew: Cre
     if check == "accumulation":
         return verify_accumulation(setup)
     if check == "world-size":
-        return verify_world_size(setup, crew)
+        return verify_world_size(setup, crew, further=effort.processes)
     if check == "decode":
         return verify_decode(setup.spec, setup.model, tokens=effort.tokens)
     if check == "convert":

@@ -23,6 +23,7 @@ from typing import Any
 from zoo.registry import FamilySpec, registry, resolve
 
 PATIENCE = 300.0  # seconds after which a child counts as hung
+AT_ONCE = 2  # runs of one process each that go on beside each other
 
 
 @dataclass(frozen=True, kw_only=True)

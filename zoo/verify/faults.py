@@ -9,6 +9,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from zoo.registry import resolve
 from zoo.settings import merge
 from zoo.shared.runs.checkpoints import found_checkpoints
 from zoo.verify.cases import Damage
-from zoo.verify.children import Crew, Job, finish, run, start
+from zoo.verify.children import AT_ONCE, Crew, Job, finish, run, start
 from zoo.verify.compare import same_runs
 from zoo.verify.injections import (
     EqualWeights,
@@ -39,6 +40,8 @@ from zoo.verify.verdicts import Verdict, broke
 STEPS, EVERY = 12, 4
 _GRACE = 30.0  # seconds from SIGTERM to the end
 
+Drill = Callable[[], Verdict]
+
 
 class Drills:
     """The drills of one model.
@@ -55,23 +58,33 @@ class Drills:
         self.whole = self.job("whole")
 
     def __iter__(self) -> Iterator[Verdict]:
-        """Run all of them."""
+        """Run all of them; those of one process go on beside the others."""
         run(self.whole)
-        drills = [
-            self.poisoned_once, self.poisoned_for_good, self.loss_spike, self.truncated_checkpoint, self.flipped_bit,
-            self.killed_while_saving, self.full_disk, self.terminated, self.one_of_two_terminated,
+        alone: list[Drill] = [
+            self.poisoned_for_good, self.loss_spike, self.truncated_checkpoint, self.flipped_bit,
+            self.killed_while_saving, self.full_disk, self.terminated,
         ]  # fmt: skip
+        together: list[Drill] = [self.poisoned_once, self.one_of_two_terminated]
         if self.setup.cases.damaged:
             for damage in resolve(self.setup.cases.damaged)(self.setup.folder / "data"):
-                drills += [partial(self.damaged, damage), partial(self.too_much_damage, damage)]
-            drills.append(partial(self.too_much_damage_for_one_of_two, damage))
-        for drill in drills:
-            try:
-                yield drill()
-            except Exception as error:
-                self.crew.restart()
-                what = getattr(drill, "func", drill).__name__.replace("_", " ")
-                yield broke("faults", self.setup.model, what, error)
+                alone += [partial(self.damaged, damage), partial(self.too_much_damage, damage)]
+            together.append(partial(self.too_much_damage_for_one_of_two, damage))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            begun = [pool.submit(self._safely, drill) for drill in alone]
+            for drill in together:
+                yield self._safely(drill, self.crew)
+            for one in begun:
+                yield one.result()
+
+    def _safely(self, drill: Drill, crew: Crew | None = None) -> Verdict:
+        """A drill; one that breaks is a verdict, too, and processes that it may have left waiting are replaced."""
+        try:
+            return drill()
+        except Exception as error:
+            if crew is not None:
+                crew.restart()
+            what = getattr(drill, "func", drill).__name__.replace("_", " ")
+            return broke("faults", self.setup.model, what, error)
 
     def job(self, name: str, *callbacks: Callable[[], Any], **sections: Any) -> Job:
         """A short run with faults."""

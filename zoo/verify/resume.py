@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.shared.runs.checkpoints import found_checkpoints
-from zoo.verify.children import ChildFailed, Crew, Job, run
-from zoo.verify.compare import logged, same_runs, verdicts
+from zoo.verify.children import AT_ONCE, ChildFailed, Crew, Job, run
+from zoo.verify.compare import Part, logged, same_runs, verdicts
 from zoo.verify.injections import KilledAtTheEnd, KilledDuring
 from zoo.verify.setup import Setup
 from zoo.verify.verdicts import Verdict
@@ -42,18 +43,24 @@ def verify_resume(setup: Setup, crew: Crew, *, kills: int, seed: int) -> Iterato
     # The first one has a checkpoint to go on from; among the others may be some that have none yet.
     places = [draw.randrange(0 if number else CHECKPOINT_EVERY, STEPS - 1) for number in range(kills)]
     faults: list[Callable[[], Any]] = [partial(KilledDuring, step=step, share=draw.random()) for step in places]
-    moments, found = [], []
-    for number, kill in enumerate([*faults, KilledAtTheEnd]):
+
+    def killed(number: int, kill: Callable[[], Any]) -> tuple[str, list[Part]]:
         job = replace(whole, out=here.folder / f"killed-{number}", callbacks=(kill,))
         run(job, code=-signal.SIGKILL)
-        moments.append(f"{places[number] + 1 if number < kills else 'end'} (on from {newest_step(job)})")
+        moment = f"{places[number] + 1 if number < kills else 'end'} (on from {newest_step(job)})"
         run(replace(job, resume=True, settings={}, callbacks=()))
-        found.append(same_runs(whole.out, job.out))
-    yield from verdicts("resume", f"{setup.model}, killed in step {', '.join(moments)}", found)
-    yield from two_processes(setup.within("two", short, setup.cases.varied), crew, step=places[0])
+        return moment, same_runs(whole.out, job.out)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        begun = [pool.submit(killed, number, kill) for number, kill in enumerate([*faults, KilledAtTheEnd])]
+        together = two_processes(setup.within("two", short, setup.cases.varied), crew, step=places[0])
+        found = [one.result() for one in begun]
+    moments = ", ".join(moment for moment, _ in found)
+    yield from verdicts("resume", f"{setup.model}, killed in step {moments}", [parts for _, parts in found])
+    yield together
 
 
-def two_processes(setup: Setup, crew: Crew, *, step: int) -> Iterator[Verdict]:
+def two_processes(setup: Setup, crew: Crew, *, step: int) -> Verdict:
     """The second of two processes is killed, which ends the first."""
     two = {"trainer": {"strategy": "ddp"}}
     whole = setup.job("whole", two)
@@ -69,7 +76,7 @@ def two_processes(setup: Setup, crew: Crew, *, step: int) -> Iterator[Verdict]:
     parts = same_runs(whole.out, job.out)
     differing = [path for part in parts for path in part.differing]
     found = f"{len(differing)} differ, such as {differing[0]}" if differing else f"{len(parts)} parts equal"
-    yield Verdict(check="resume", subject=subject, what="all of the above", found=found, passed=not differing)
+    return Verdict(check="resume", subject=subject, what="all of the above", found=found, passed=not differing)
 
 
 def newest_step(job: Job) -> int:

@@ -35,25 +35,27 @@ class Trained:
     tape: Recording | None
 
 
-def verify_world_size(setup: Setup, crew: Crew) -> Iterator[Verdict]:
+def verify_world_size(setup: Setup, crew: Crew, *, further: tuple[int, ...] = (2, 3)) -> Iterator[Verdict]:
     """Train in one process and in several on the same global batches.
 
     Args:
         setup: The model; every form of its loss is compared.
         crew: The processes.
+        further: Numbers of processes for what is not the plain loss, which is trained in 2 and 3.
     """
     cases, model = setup.cases, setup.model
-    shapes = [(count, strategy) for strategy in ("ddp", "fsdp") for count in (2, 3)]
+    plain: dict[str, Trained] = {}
     for label, settings in {"": {}, **cases.losses}.items():
         subject = f"{model}, {label}" if label else model
+        shapes = [(count, strategy) for strategy in ("ddp", "fsdp") for count in (further if label else (2, 3))]
         for precision in LIMITS:
             here = setup.within(f"{label or 'loss'}-{precision}", cases.calm, settings, in_precision(precision))
             one = train(here, crew, "one")
+            plain.setdefault(precision, one)
             for count, strategy in shapes if precision == _EXACT else shapes[:1]:
                 other = train(here, crew, f"{count}-{strategy}", processes=count, strategy=strategy)
                 yield compare(subject, f"{count} processes, {strategy}", one, other, precision)
-    here = setup.within("further", cases.calm, in_precision(_EXACT))
-    one = train(here, crew, "one")
+    here, one = setup.within("further", cases.calm, in_precision(_EXACT)), plain[_EXACT]
     other = train(here, crew, "pieces", setup.in_pieces(setup.batch, 2), processes=2, strategy="ddp")
     yield compare(model, "2 processes, ddp, each in 2 pieces", one, other, _EXACT)
     yield compare(model, "2 processes, fsdp, resumed by 3", one, resharded(here, crew), _EXACT)
@@ -65,7 +67,7 @@ def verify_world_size(setup: Setup, crew: Crew) -> Iterator[Verdict]:
         synced = {"trainer": {"sync_batchnorm": True}}
         here = setup.within("batch-norm", cases.calm, cases.batch_norm, synced, in_precision(_EXACT))
         one = train(here, crew, "one")
-        for count in (2, 3):
+        for count in further:
             other = train(here, crew, f"{count}-ddp", processes=count, strategy="ddp")
             yield compare(f"{model}, with BatchNorm", f"{count} processes, ddp", one, other, _EXACT)
 
