@@ -1,4 +1,4 @@
-"""Image–text pairs in a folder: sub-folders as classes, side-car texts as captions."""
+"""Images in a folder: sub-folders as classes, side-car texts as captions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from zoo.shared.data.samples import Progress
 from zoo.shared.errors import UserError
 
 
-class FolderSource:
-    """The images below a folder.
-
-    A text file beside an image (``cat.jpg``, ``cat.txt``) holds its captions, one a line. Without any, the image's
-    class is its caption. The classes are the sub-folders, unless these are numbered shards as img2dataset writes.
+class ImageFolder:
+    """The images below a folder. The classes are the sub-folders, unless these are numbered shards.
 
     Args:
         folder: The folder.
 
     Raises:
-        UserError: There are no images, or neither sub-folders nor texts.
+        UserError: There are no images.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -38,8 +35,6 @@ class FolderSource:
             groups = []
         self._labels = {group: number for number, group in enumerate(groups)}
         self.classes = tuple(_words(group) for group in groups)
-        if not groups and not any(path.with_suffix(".txt").exists() for path in self.files):
-            raise UserError(f"{folder} has no captions: put images into sub-folders by class, or a .txt beside each")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -51,6 +46,33 @@ class FolderSource:
     def image(self, i: int) -> Image.Image:
         """The image."""
         return open_image(self.files[i])
+
+    def concept(self, i: int) -> str:
+        """The image itself."""
+        return self.id(i)
+
+    def label(self, i: int) -> int | None:
+        """Number of the sub-folder."""
+        return self._labels.get(self.files[i].relative_to(self.folder).parts[0])
+
+
+class FolderSource(ImageFolder):
+    """The images below a folder, with captions.
+
+    A text file beside an image (``cat.jpg``, ``cat.txt``) holds its captions, one a line. Without any, the image's
+    class is its caption; img2dataset's numbered shards are no classes.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: There are no images, or neither sub-folders nor texts.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder)
+        if not self.classes and not any(path.with_suffix(".txt").exists() for path in self.files):
+            raise UserError(f"{folder} has no captions: put images into sub-folders by class, or a .txt beside each")
 
     def captions(self, i: int) -> Sequence[str]:
         """Lines of the text file beside the image, or its class."""
@@ -71,14 +93,6 @@ class FolderSource:
     def title(self, i: int) -> str:
         """The first caption."""
         return self.captions(i)[0]
-
-    def concept(self, i: int) -> str:
-        """The image itself."""
-        return self.id(i)
-
-    def label(self, i: int) -> int | None:
-        """Number of the sub-folder."""
-        return self._labels.get(self.files[i].relative_to(self.folder).parts[0])
 
 
 def open_special(folder: Path, progress: Progress) -> PairSource | None:

@@ -1,0 +1,50 @@
+"""DCGAN's record for the registry. Imports no torch."""
+
+from __future__ import annotations
+
+from zoo.dcgan.configs import VARIANTS, DcganConfig
+from zoo.dcgan.watches import WATCHES
+from zoo.registry import FamilySpec
+from zoo.verify.cases import VerifyCases
+
+FAMILY = FamilySpec(
+    name="dcgan",
+    title="DCGAN",
+    paper="Radford, Metz and Chintala 2015, Unsupervised Representation Learning with Deep Convolutional Generative "
+    "Adversarial Networks, arXiv:1511.06434",
+    year=2015,
+    config=DcganConfig,
+    variants=VARIANTS,
+    parameter_counts={
+        "dcgan-64": 36_118_528,
+        "dcgan-64-torch": 6_342_272,
+        "dcgan-32": 11_276_800,
+        "dcgan-28": 1_059_200,
+        "dcgan-nano": 383_616,
+        "dcgan-debug": 2_600,
+    },
+    default_model="dcgan-nano",
+    model="zoo.dcgan.model:DCGAN",
+    task="zoo.dcgan.task:DcganTask",
+    datamodule="zoo.dcgan.data:DcganDataModule",
+    preprocessor="zoo.dcgan.preprocessing:DcganPreprocessor",
+    recipes="zoo.dcgan:recipes",
+    audit="zoo.dcgan.audit:audit",
+    watches=WATCHES,
+    report="zoo.dcgan.report:report",
+    verify=VerifyCases(
+        # Without normalisation, whose statistics are those of the piece of a batch that is computed together.
+        calm={"task": {"eps": 1e-3}, "model": {"batch_norm": "none"}},
+        varied={
+            "task": {"on_collapse": "rollback"},
+            "data": {"flip": 0.5, "workers": 2},
+            "trainer": {"limit_train_batches": 8, "limit_val_batches": 1, "val_check_interval": 4},
+            "ema": 0.9,
+        },
+        losses={"in turns": {"task": {"alternation": "turns"}}},
+        pieces="task.micro_batches",
+        batch_norm={},
+        outputs="zoo.dcgan.verify:outputs",
+        damaged="zoo.dcgan.verify:damaged",
+    ),
+)
