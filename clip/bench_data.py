@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import json
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +20,7 @@ from torch import Tensor
 
 from zoo.clip.configs import VARIANTS
 from zoo.clip.preprocessing import MEAN, STD
+from zoo.shared import bench_wait
 from zoo.shared.bench import Case, Setting, Side, import_peer
 
 _COUNTED = 64  # samples in a batch and in a timed call
@@ -103,17 +101,8 @@ def open_clip_batches(folder: Path, config: Any, count: int) -> Iterator[tuple[T
 
 
 def data_wait(quick: bool) -> float:
-    """Percent of the time that a short run waited for batches, once its worker has started."""
-    model, size, steps = ("clip-debug", 32, 4) if quick else ("clip-nano", 128, 20)
-    with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
-        run = Path(folder) / "run"
-        words = [
-            "train", model, "--recipe", "smoke", "--data.source", "emoji", "--data.batch_size", str(size),
-            "--data.workers", "1", "--data.scale", "[0.5,1.0]", "--data.flip", "0.5",
-            "--trainer.max_steps", str(steps), "--trainer.log_every_n_steps", str(steps // 2),
-            "--trainer.limit_val_batches", "0", "--no-audit", "--out", str(run),
-        ]  # fmt: skip
-        subprocess.run(
-            [sys.executable, "-m", "zoo", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        return 100 * float(json.loads((run / "metrics.json").read_text())["logged"]["time/data_wait"])
+    """Percent of the time that a short run waits for emoji."""
+    model, size, steps = ("clip-debug", "32", 4) if quick else ("clip-nano", "128", 20)
+    data = ["--data.source", "emoji", "--data.batch_size", size, "--data.workers", "1"]
+    crops = ["--data.scale", "[0.5,1.0]", "--data.flip", "0.5"]
+    return bench_wait.data_wait(model, "--recipe", "smoke", *data, *crops, steps=steps)

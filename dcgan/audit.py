@@ -18,13 +18,13 @@ def audit(task: Any, datamodule: Any) -> list[Check]:
         task: The :class:`~zoo.dcgan.task.DcganTask` that will be trained.
         datamodule: A set-up :class:`~zoo.dcgan.data.DcganDataModule`.
     """
-    batch = datamodule.peek(64)
-    image, config = batch["image"], task.model.config
-    checks = [shapes(image, batch["z"], config), values(image), distinct(image), latent(batch["z"], config.prior)]
+    batch, weight = datamodule.peek(64), next(task.model.parameters())
+    image, z, config = batch["image"].to(weight), batch["z"].to(weight), task.model.config
+    checks = [shapes(image, z, config), values(image), distinct(image), latent(z, config.prior)]
     if not all(check.passed for check in checks):
         return checks
     state = {key: tensor.clone() for key, tensor in task.model.state_dict().items()}
-    _, discriminator, generator = task.loss(batch)
+    _, discriminator, generator = task.loss({"image": image, "z": z})
     task.model.load_state_dict(state)  # the running statistics have moved
     checks += [first_loss("discriminator", discriminator, 2), first_loss("generator", generator, 1)]
     return checks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
 Layout = Literal["paper", "torch", "imagenet"]
@@ -57,6 +57,8 @@ class DcganConfig:
     """Kernel, stride and padding of the generator's last layer where it does not double the side."""
     discriminator_end: Ends | None = None
     """Kernel, stride and padding of the discriminator's last layer where it does not cover the whole map."""
+    discriminator_width: int | None = None
+    """The discriminator's channels at the highest resolution, where they are others than the generator's."""
     discriminator_stages: int | None = None
     """Halvings of the side in the discriminator; None: as many as the generator has doublings."""
 
@@ -77,6 +79,8 @@ class DcganConfig:
             raise ValueError(f"prior must be uniform or normal, not {self.prior!r}")
         if self.batch_norm not in ("batch", "running", "none"):
             raise ValueError(f"batch_norm must be batch, running or none, not {self.batch_norm!r}")
+        if self.discriminator_width is not None and self.discriminator_width < 1:
+            raise ValueError(f"discriminator_width must be at least 1, not {self.discriminator_width}")
         if self.discriminator_stages is not None and self.discriminator_stages < 1:
             raise ValueError(f"discriminator_stages must be at least 1, not {self.discriminator_stages}")
         if self.discriminator_sides[-1] != 1:
@@ -84,6 +88,19 @@ class DcganConfig:
                 f"the discriminator ends in a map of {self.discriminator_sides[-1]} pixels, not in one number; "
                 "change discriminator_end or discriminator_stages"
             )
+
+    def architecture(self) -> dict[str, object]:
+        """What weights depend on, with defaults spelled out: two ways to say the same sizes are the same model."""
+        ignored = {"prior", "batch_norm_eps", "generator_end", "discriminator_end", "discriminator_stages"}
+        told: dict[str, object] = {key: value for key, value in asdict(self).items() if key not in ignored}
+        told["discriminator_width"] = self.discriminator_width or self.width
+        told["batch_norm"] = self.batch_norm != "none"
+        side = self.discriminator_sides[-2]
+        return told | {
+            "generator_layers": [tuple(layer) for layer in self.generator_layers()],
+            "discriminator_layers": [tuple(layer) for layer in self.discriminator_layers()],
+            "discriminator_end": None if self.discriminator_end in (None, (side, 1, 0)) else self.discriminator_end,
+        }
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -140,7 +157,7 @@ class DcganConfig:
         kernel, padding = _KERNELS[self.layout]
         inputs, layers = self.channels, list[Layer]()
         for stage in range(self.discriminator_stages or self.doublings):
-            out = self.width << stage
+            out = (self.discriminator_width or self.width) << stage
             if self.layout == "imagenet":
                 layers.append(Layer(inputs, out, kernel, 1, padding))
                 inputs = out

@@ -100,7 +100,8 @@ class DcganDataModule(KeyedDataModule):
 
     def on_after_batch_transfer(self, batch: Item, dataloader_idx: int) -> Item:
         """Scale bytes to [-1, 1] where the batch now is."""
-        return {**batch, "image": to_signed(batch["image"])}
+        # The trainer has put floats, such as z, into its precision, but not bytes.
+        return {**batch, "image": to_signed(batch["image"], batch["z"].dtype)}
 
 
 class ImageItems:
@@ -171,9 +172,9 @@ class ImageItems:
         return to_signed(images), torch.tensor(labels)
 
 
-def to_signed(images: Tensor) -> Tensor:
+def to_signed(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Bytes to floats in [-1, 1] (Section 4)."""
-    return images.float().div_(127.5).sub_(1)
+    return images.to(dtype).div_(127.5).sub_(1)
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -193,20 +194,18 @@ def fit(image: Image.Image, *, config: DcganConfig, enlarge: bool) -> np.ndarray
         BadSample: It is smaller than S and may not be enlarged.
     """
     side = config.image_size
-    if config.channels == 1:
-        grey = image if image.mode == "L" else to_rgb(image).convert("L")
-    else:
-        grey = to_rgb(image)
-    if grey.size != (side, side):
-        short = min(grey.size)
+    grey = config.channels == 1 and image.mode == "L"
+    image = image if grey else to_rgb(image).convert("L" if config.channels == 1 else "RGB")
+    if image.size != (side, side):
+        short = min(image.size)
         if short < side and not enlarge:
             raise BadSample(
-                f"is {grey.width} x {grey.height} pixels, smaller than the model's {side}; choose a smaller model "
+                f"is {image.width} x {image.height} pixels, smaller than the model's {side}; choose a smaller model "
                 "(--model.image_size), or --data.enlarge true"
             )
-        scaled = [max(side, round(length * side / short)) for length in grey.size]
-        grey = grey.resize((scaled[0], scaled[1]), Image.Resampling.BICUBIC)
-        left, top = (grey.width - side) // 2, (grey.height - side) // 2
-        grey = grey.crop((left, top, left + side, top + side))
-    pixels = np.asarray(grey)
+        scaled = [max(side, round(length * side / short)) for length in image.size]
+        image = image.resize((scaled[0], scaled[1]), Image.Resampling.BICUBIC)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    pixels = np.array(image)
     return pixels[None] if config.channels == 1 else pixels.transpose(2, 0, 1)

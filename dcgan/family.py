@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoo.dcgan.configs import VARIANTS, DcganConfig
 from zoo.dcgan.watches import WATCHES
-from zoo.registry import FamilySpec
+from zoo.registry import FamilySpec, Verb
 from zoo.verify.cases import VerifyCases
 
 FAMILY = FamilySpec(
@@ -29,9 +29,19 @@ FAMILY = FamilySpec(
     datamodule="zoo.dcgan.data:DcganDataModule",
     preprocessor="zoo.dcgan.preprocessing:DcganPreprocessor",
     recipes="zoo.dcgan:recipes",
+    converters={"torch": "zoo.dcgan.convert:TORCH", "theano": "zoo.dcgan.convert:THEANO"},
     audit="zoo.dcgan.audit:audit",
     watches=WATCHES,
     report="zoo.dcgan.report:report",
+    evaluate="zoo.dcgan.eval_command:evaluate",
+    bench="zoo.dcgan.bench:rows",
+    verbs={
+        "sample": Verb(
+            target="zoo.dcgan.sample_command:sample",
+            help="images, walks, arithmetic and features of trained weights",
+            shared=True,
+        ),
+    },
     verify=VerifyCases(
         # Without normalisation, whose statistics are those of the piece of a batch that is computed together.
         calm={"task": {"eps": 1e-3}, "model": {"batch_norm": "none"}},
@@ -43,7 +53,12 @@ FAMILY = FamilySpec(
         },
         losses={"in turns": {"task": {"alternation": "turns"}}},
         pieces="task.micro_batches",
-        batch_norm={},
+        batch_norm={"model": {"batch_norm": "running"}},
+        convert={
+            "4x4 kernels": {},
+            "5x5 kernels": {"layout": "paper", "batch_norm": "batch", "prior": "uniform", "batch_norm_eps": 1e-8},
+            "3x3 kernels": {"layout": "imagenet", "batch_norm": "batch", "prior": "uniform", "batch_norm_eps": 1e-8},
+        },
         outputs="zoo.dcgan.verify:outputs",
         damaged="zoo.dcgan.verify:damaged",
     ),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo.dcgan.watches import COLLAPSED, PATIENCE
+from zoo.dcgan.watches import AFTER, COLLAPSED, PATIENCE
 from zoo.shared.distributed import data_world_size, first_process, total
 from zoo.shared.errors import UserError
 
@@ -23,6 +23,7 @@ log = logging.getLogger("zoo")
 OnCollapse = Literal["warn", "stop", "rollback"]
 
 _COMPARED = 64  # images whose pairwise distances are taken
+_SOUND = 1.5  # so many times the bound a state must have to be worth going back to
 _ROLLBACKS = 5  # at most; each takes half of the rate
 _SATURATED = 0.99
 
@@ -81,21 +82,22 @@ class Guard:
         Raises:
             UserError: It has collapsed and is to stop, or going back has not helped.
         """
-        if self.on_collapse == "warn":
+        if self.on_collapse == "warn" or step <= AFTER:
             return
         mean = float(total(value.detach().clone())) / data_world_size()
         if math.isfinite(mean) and mean >= COLLAPSED:
             self._low = 0
-            if self.on_collapse == "rollback":
+            if self.on_collapse == "rollback" and mean >= _SOUND * COLLAPSED:
                 self._healthy = {"step": step, **_copy(model, optimizers)}
             return
         self._low += 1
-        if self._low < PATIENCE or (self._healthy is None and math.isfinite(mean)):
-            return  # before the first healthy measurement there is nothing that could collapse
+        if self._low < PATIENCE:
+            return
         self._low = 0
         told = f"step {step}: the generator has collapsed (diversity {mean:.2f} of the real images')"
         if self.on_collapse == "stop" or self._healthy is None:
-            raise UserError(f"{told}; lower --task.lr, or let --task.on_collapse rollback go on from a healthy state")
+            none = "" if self.on_collapse == "stop" else ", and there was no healthy state to go back to"
+            raise UserError(f"{told}{none}; lower --task.lr, use larger batches, or --task.on_collapse rollback")
         if self.rollbacks == _ROLLBACKS:
             raise UserError(f"{told} again after {_ROLLBACKS} rollbacks; lower --task.lr or use larger batches")
         self.rollbacks += 1

@@ -135,7 +135,8 @@ class Discriminator(nn.Module):
             ValueError: The images are of another size.
         """
         if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.config.image_shape))}), not {tuple(x.shape)}")
+            wanted = ", ".join(map(str, self.config.image_shape))
+            raise ValueError(f"images must be (B, {wanted}), not {tuple(x.shape)}")
         found = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.leaky_relu(norm(layer(x)), SLOPE)
@@ -171,7 +172,7 @@ class DCGAN(nn.Module):
         draw = torch.Generator().manual_seed(seed)
         z = torch.empty(count, self.config.latent)
         z = z.uniform_(-1, 1, generator=draw) if self.config.prior == "uniform" else z.normal_(generator=draw)
-        return z.to(next(self.parameters()).device)
+        return z.to(next(self.parameters()))
 
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 0, batch: int = 128) -> Tensor:

@@ -75,6 +75,15 @@ class DcganTask(LightningModule):
         self.micro_batches = micro_batches
         self.guard = Guard(on_collapse)
 
+    def setup(self, stage: str) -> None:
+        """Lay kernels out as convolutions like them best."""
+        self.model.to(memory_format=torch.channels_last)
+
+    @staticmethod
+    def arrange(images: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` in the layout of the kernels."""
+        return images.contiguous(memory_format=torch.channels_last)
+
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The sum of both losses of a batch, the discriminator's and the generator's; nothing is stepped.
 
@@ -100,24 +109,27 @@ class DcganTask(LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """One step of both networks, or of the one whose turn it is."""
         generator, discriminator = self.optimizers()  # type: ignore[misc]
-        steps = ("discriminator", "generator")
+        steps: tuple[str, ...] = ("discriminator", "generator")
         if self.alternation == "turns":
             steps = (("generator", "discriminator")[self.global_step % 2],)
         else:
             count_steps_of(generator, (generator, discriminator))
-        measured: dict[str, Tensor] = {}
-        pieces = self.pieces(batch)
+        pieces, found = self.pieces(batch), dict[str, Tensor]()
         with frozen(self.model.generator, steps == ("discriminator",)):
             fakes = [self.model.generator(piece["z"]) for piece in pieces]
         if "discriminator" in steps:
-            measured |= self.step_discriminator(discriminator, pieces, fakes)
+            found |= self.step_discriminator(discriminator, pieces, fakes)
         if "generator" in steps:
-            measured |= self.step_generator(generator, fakes)
-        losses = [value for name, value in measured.items() if name.endswith("_loss")]
-        self.log("train/loss", torch.stack(losses).sum(), sync_dist=True)
-        self.log_dict({f"train/{name}": value for name, value in measured.items()}, sync_dist=True)
+            found |= self.step_generator(generator, fakes)
+        found["train/loss"] = torch.stack([value for name, value in found.items() if name.endswith("_loss")]).sum()
         if logs_now(self.trainer):
-            self.look(batch["image"], torch.cat([fake.detach() for fake in fakes]))
+            real, fake = batch["image"], torch.cat([fake.detach() for fake in fakes])
+            found |= {"health/diversity": diversity(fake, real), "health/saturation": saturation(fake, real)}
+            if self.alternation == "both":
+                ratio = found["health/generator_gradient"] / found["health/discriminator_gradient"].clamp_min(1e-12)
+                found["health/gradient_ratio"] = ratio
+            self.guard.look(self.global_step, found["health/diversity"], self.model, self.trainer.optimizers)
+        self.log_dict(found, sync_dist=True)  # at once: see FiniteSteps
 
     def pieces(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """The batch in equal micro-batches."""
@@ -126,13 +138,13 @@ class DcganTask(LightningModule):
                 f"a batch of {len(batch['image'])} cannot be cut into {self.micro_batches} equal micro-batches; "
                 "change --data.batch_size or --task.micro_batches"
             )
-        parts = [batch[key].chunk(self.micro_batches) for key in ("image", "z")]
+        parts = [x.chunk(self.micro_batches) for x in (self.arrange(batch["image"]), batch["z"])]
         return [{"image": image, "z": z} for image, z in zip(*parts, strict=True)]
 
     def step_discriminator(
         self, optimizer: Any, pieces: list[dict[str, Tensor]], fakes: list[Tensor]
     ) -> dict[str, Tensor]:
-        """Move the discriminator; returns its loss and its accuracy on either kind."""
+        """Move the discriminator; returns its loss, its accuracy on either kind and its gradient's norm."""
         optimizer.zero_grad()
         losses, on_real, on_fake = [], [], []
         for piece, fake in zip(pieces, fakes, strict=True):
@@ -141,15 +153,16 @@ class DcganTask(LightningModule):
             losses.append(loss.detach())
             on_real.append(real_logits.detach())
             on_fake.append(fake_logits.detach())
+        found = {"train/discriminator_loss": torch.stack(losses).mean()}
         if logs_now(self.trainer):
-            self._discriminator_gradient = gradient_norm(self.model.discriminator)
-            self.log("health/discriminator_real", (torch.cat(on_real) > 0).float().mean(), sync_dist=True)
-            self.log("health/discriminator_fake", (torch.cat(on_fake) < 0).float().mean(), sync_dist=True)
+            found["health/discriminator_real"] = (torch.cat(on_real) > 0).float().mean()
+            found["health/discriminator_fake"] = (torch.cat(on_fake) < 0).float().mean()
+            found["health/discriminator_gradient"] = gradient_norm(self.model.discriminator)
         optimizer.step()
-        return {"discriminator_loss": torch.stack(losses).mean()}
+        return found
 
     def step_generator(self, optimizer: Any, fakes: list[Tensor]) -> dict[str, Tensor]:
-        """Move the generator, whose images are at hand; returns its loss."""
+        """Move the generator, whose images are at hand; returns its loss and its gradient's norm."""
         optimizer.zero_grad()
         losses = []
         with frozen(self.model.discriminator):  # its own gradients would be computed for nothing
@@ -157,18 +170,11 @@ class DcganTask(LightningModule):
                 loss = self.generator_loss(fake)
                 self.manual_backward(loss / len(fakes))
                 losses.append(loss.detach())
-        if logs_now(self.trainer) and self.alternation == "both":
-            ratio = gradient_norm(self.model.generator) / self._discriminator_gradient.clamp_min(1e-12)
-            self.log("health/gradient_ratio", ratio, sync_dist=True)
+        found = {"train/generator_loss": torch.stack(losses).mean()}
+        if logs_now(self.trainer):
+            found["health/generator_gradient"] = gradient_norm(self.model.generator)
         optimizer.step()
-        return {"generator_loss": torch.stack(losses).mean()}
-
-    def look(self, real: Tensor, fake: Tensor) -> None:
-        """Log how diverse and how saturated generated images are, and act on a collapse."""
-        found = diversity(fake, real)
-        self.log("health/diversity", found, sync_dist=True)
-        self.log("health/saturation", saturation(fake, real), sync_dist=True)
-        self.guard.look(self.global_step, found, self.model, self.trainer.optimizers)
+        return found
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Share of held-out images that the discriminator takes for real; far below the training images' share, it

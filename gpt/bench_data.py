@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
 from zoo.gpt.tokenizer import gpt2_tokenizer
+from zoo.shared import bench_wait
 from zoo.shared.bench import Case, Setting, Side, import_peer
 from zoo.shared.text.plays import plays
 
@@ -41,15 +39,6 @@ def prepare_tokenize(side: Side, setting: Setting) -> Case:
 
 
 def data_wait(quick: bool) -> float:
-    """Percent of the time that a short run waited for batches."""
+    """Percent of the time that a short run waits for tokens."""
     recipe, steps = ("smoke", 4) if quick else ("default", 20)
-    with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
-        run = Path(folder) / "run"
-        words = [
-            "train", "gpt", "--recipe", recipe, "--trainer.max_steps", str(steps), "--trainer.log_every_n_steps",
-            str(steps // 2), "--trainer.limit_val_batches", "0", "--no-audit", "--report", "false", "--out", str(run),
-        ]  # fmt: skip
-        subprocess.run(
-            [sys.executable, "-m", "zoo", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        return 100 * float(json.loads((run / "metrics.json").read_text())["logged"]["time/data_wait"])
+    return bench_wait.data_wait("gpt", "--recipe", recipe, steps=steps)

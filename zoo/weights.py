@@ -44,6 +44,10 @@ _OURS = {
     "model.bin",
     "vocabulary.json",
     "added_tokens.json",
+    "netG.pth",
+    "netD.pth",
+    "gen_params.jl",
+    "discrim_params.jl",
     "normalizer.json",
     *(f"params_{number}.npy" for number in range(10)),
 }
@@ -59,6 +63,7 @@ class Found:
         config: The config that fits them.
         source: Where they lie.
         assumed: Fields of the config that the weights do not settle, each with a sentence about it.
+        part: As for :class:`~zoo.shared.convert.formats.Recognised`.
     """
 
     family: str
@@ -66,6 +71,7 @@ class Found:
     config: Any
     source: Source
     assumed: Mapping[str, str] = field(default_factory=dict)
+    part: str | None = None
 
 
 def identify(reference: str | Path) -> Found:
@@ -255,7 +261,14 @@ def _converters(spec: FamilySpec) -> dict[str, Converter]:
 
 
 def _found(spec: FamilySpec, name: str, recognised: Recognised, source: Source) -> Found:
-    return Found(family=spec.name, format=name, config=recognised.config, source=source, assumed=recognised.assumed)
+    return Found(
+        family=spec.name,
+        format=name,
+        config=recognised.config,
+        source=source,
+        assumed=recognised.assumed,
+        part=recognised.part,
+    )
 
 
 def _own_settings(source: Source) -> dict[str, Any]:
@@ -301,6 +314,8 @@ def build_found(found: Found, config: Any, dtype: torch.dtype | None = None) -> 
         UserError: Names missing, unexpected and mis-shaped keys, all at once.
     """
     spec = get_family(found.family)
+    if found.part is not None:
+        return _build_part(found, spec, config, dtype)
     try:
         with torch.device("meta"):
             model = build_model(spec.name, config)
@@ -313,6 +328,23 @@ def build_found(found: Found, config: Any, dtype: torch.dtype | None = None) -> 
         model = build_model(spec.name, config)  # it computes buffers that are not stored
     model.load_state_dict({key: _cast(tensor, dtype) for key, tensor in state.items()}, strict=True, assign=True)
     return model
+
+
+def _build_part(found: Found, spec: FamilySpec, config: Any, dtype: torch.dtype | None) -> nn.Module:
+    """A model with one part from a file, and the others as they are initialised."""
+    model, part = build_model(spec.name, config), found.part or ""
+    table = resolve(spec.converters[found.format]).table(config)
+    rules = {key: table.rule_of(key) for key in model.state_dict()}
+    expected = {
+        key: tuple(tensor.shape)
+        for key, tensor in model.state_dict().items()
+        if (rule := rules[key]) is not None and rule[0].foreign[0].text.startswith(part)
+    }
+    state = _read(found.source.under(part), table, expected, what=f"{found.source.path} does not fit {spec.name}")
+    missing, _ = model.load_state_dict({key: _cast(value, dtype) for key, value in state.items()}, strict=False)
+    rest = ", ".join(sorted({key.split(".")[0] for key in missing}))
+    _warn(f"{found.source.path} holds a part of the model only; the {rest} is untrained")
+    return model if dtype is None else model.to(dtype)
 
 
 def _read(source: Source, table: RuleTable, expected: Mapping[str, tuple[int, ...]], *, what: str) -> dict[str, Tensor]:

@@ -24,10 +24,13 @@ class Recognised:
     Attributes:
         config: The family's config.
         assumed: Fields that the weights do not settle, each with a sentence that says what was assumed.
+        part: What the format's names would begin with if the other parts of the model were there, too; None where all
+            are. The other parts stay untrained.
     """
 
     config: Any
     assumed: Mapping[str, str] = field(default_factory=dict)
+    part: str | None = None
 
 
 class Converter(ABC):

@@ -5,6 +5,7 @@ What a file is, is told from its content. Nothing that is opened here can run co
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pickle
@@ -22,13 +23,15 @@ import torch
 from torch import Tensor
 
 from zoo.shared.convert.ctranslate2 import is_ctranslate2, read_ctranslate2
+from zoo.shared.convert.joblib_lists import is_joblib, read_joblib
+from zoo.shared.convert.parts import part_files
 from zoo.shared.convert.tensorflow import index_files, is_index, read_tensorflow
 from zoo.shared.convert.torchscript import is_torchscript, read_torchscript
 from zoo.shared.data.samples import unpacked
 from zoo.shared.errors import UserError
 from zoo.shared.files import read_json
 
-Kind = Literal["safetensors", "pickle", "torchscript", "numpy", "ctranslate2", "tensorflow"]
+Kind = Literal["safetensors", "pickle", "torchscript", "numpy", "ctranslate2", "tensorflow", "joblib"]
 
 ARRAY = "array."
 """Beginning of the names of tensors in a set of NumPy files, which has none; the number in the order follows."""
@@ -60,6 +63,8 @@ class Source:
         path: What the user named, or the folder it was downloaded to.
         files: The files with the tensors.
         kind: What the files are.
+        parts: Names of the files' parts of the model, which begin their tensors' names; empty where there is one file,
+            or where names are different in all of them.
         folder: Folder with the settings and preprocessing files; None for a file that stands alone.
         config: Contents of ``config.json`` or ``open_clip_config.json``; empty where there is none.
     """
@@ -67,6 +72,7 @@ class Source:
     path: Path
     files: list[Path]
     kind: Kind
+    parts: tuple[str, ...] = ()
     folder: Path | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -74,9 +80,10 @@ class Source:
     def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors: dict[str, Tensor] = {}
         metadata: dict[str, Any] = {}
-        for file in self.files[:1] if self.kind == "numpy" else self.files:
+        for place, file in enumerate(self.files[:1] if self.kind == "numpy" else self.files):
             found, told = _READERS[self.kind](file)
-            tensors.update(found)
+            start = f"{self.parts[place]}." if self.parts else ""
+            tensors.update({f"{start}{key}": tensor for key, tensor in found.items()})
             metadata.update(told)
         return tensors, metadata
 
@@ -96,6 +103,12 @@ class Source:
         if isinstance(self.tensors, _Safetensors):
             return self.tensors.shapes
         return {key: tuple(tensor.shape) for key, tensor in self.tensors.items()}
+
+    def under(self, start: str) -> Source:
+        """The same tensors with names that begin with ``start``, as those of a folder of parts do."""
+        renamed = dataclasses.replace(self)
+        renamed.__dict__["tensors"] = {f"{start}{key}": tensor for key, tensor in self.tensors.items()}
+        return renamed
 
     @property
     def weights_file(self) -> Path:
@@ -159,6 +172,9 @@ def _open_folder(folder: Path) -> Source:
         return Source(path=folder, folder=folder, files=_numpy_files(folder), kind="numpy")
     config, names = _settings_of(folder)
     files = _weights_of(folder, names) or index_files(folder)
+    if not files and (parts := part_files(folder)):
+        files = list(parts.values())
+        return Source(path=folder, folder=folder, files=files, kind=_kind_of(files[0]), parts=tuple(parts))
     if not files:
         wanted = ", ".join((*_HF_FILES[:1], _HF_FILES[2], *_OPEN_CLIP_FILES[:1]))
         raise UserError(f"{folder} holds no weights; expected one of {wanted}")
@@ -199,7 +215,8 @@ def _weights_of(folder: Path, names: tuple[str, ...]) -> list[Path]:
         path = folder / name
         if path.exists():
             return _shards(path) if name.endswith(".index.json") else [path]
-    alone = sorted(path for ending in ("safetensors", "bin", "pt", "pth") for path in folder.glob(f"*.{ending}"))
+    endings = ("safetensors", "bin", "pt", "pth", "jl")
+    alone = sorted(path for ending in endings for path in folder.glob(f"*.{ending}"))
     return alone if len(alone) == 1 else []
 
 
@@ -227,7 +244,7 @@ def _kind_of(path: Path) -> Kind:
     if len(head) == 9 and head[8:] == b"{" and struct.unpack("<Q", head[:8])[0] <= _MAX_HEADER:
         return "safetensors"
     if head[:1] == b"\x80":
-        return "pickle"
+        return "joblib" if is_joblib(path) else "pickle"
     if head.startswith(b"version "):
         raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull`")
     if is_ctranslate2(head):
@@ -324,6 +341,10 @@ def _read_numpy(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {f"{ARRAY}{number}": part.view(*shape) for number, (part, shape) in enumerate(parts)}, {}
 
 
+def _read_joblib(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return {f"{ARRAY}{number}": array for number, array in enumerate(read_joblib(path))}, {}
+
+
 _READERS: Mapping[Kind, Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]]]] = {
     "safetensors": _read_safetensors,
     "pickle": _read_pickle,
@@ -331,6 +352,7 @@ _READERS: Mapping[Kind, Callable[[Path], tuple[dict[str, Tensor], dict[str, Any]
     "numpy": _read_numpy,
     "ctranslate2": read_ctranslate2,
     "tensorflow": read_tensorflow,
+    "joblib": _read_joblib,
 }
 
 

@@ -52,8 +52,9 @@ class TorchvisionSource:
                 "otherwise give its folder with --data.root"
             ) from error
         self.name = key
-        self.classes = tuple(getattr(self.data, "classes", ()))
         self._labels = self._all_labels()
+        numbered = map(str, range(max(self._labels) + 1)) if self._labels else ()
+        self.classes = tuple(getattr(self.data, "classes", numbered)) if self._labels else ()
 
     @staticmethod
     def _open(kind: Any, where: Path, options: dict[str, Any], *, may_download: bool) -> Any:
@@ -93,4 +94,4 @@ class TorchvisionSource:
 
     def label(self, i: int) -> int | None:
         """Its class, where the set has one a sample."""
-        return None if self._labels is None or not self.classes else self._labels[i]
+        return None if self._labels is None else self._labels[i]

@@ -45,17 +45,18 @@ class FiniteSteps(Callback):
         self.in_a_row = 0
         self._batches: list[Any] = []
         self._culprits: list[str] = []
+        self._norms: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep the batches of a step until it is taken."""
         self._batches.append(batch)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Log the norm of the gradient; without a finite one, take the gradient away, so that nothing moves."""
+        """Take the norm of the gradient; without a finite one, take the gradient away, so that nothing moves."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = grad_norm(parameters)
         number = "" if len(trainer.optimizers) == 1 else f"/{trainer.optimizers.index(optimizer)}"
-        pl_module.log(f"train/grad_norm{number}", norm)
+        self._norms[f"train/grad_norm{number}"] = norm
         if all_finite(norm.to(pl_module.device)):
             return
         wanted = {id(p) for p in parameters}
@@ -68,7 +69,10 @@ class FiniteSteps(Callback):
             parameter.grad = None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Count, and stop when it has been too many in a row."""
+        """Log the norms, count, and stop when it has been too many in a row."""
+        # All at once: in an epoch's first batch Lightning forgets what the same hook has logged before.
+        norms, self._norms = self._norms, {}
+        pl_module.log_dict(norms)
         if trainer.fit_loop._should_accumulate():
             return
         batches, self._batches = self._batches, []

@@ -34,7 +34,8 @@ class PoisonedGradient(Callback):
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Spoil it."""
         if trainer.global_step in self.steps and trainer.global_rank == self.rank:
-            next(p.grad for p in pl_module.parameters() if p.grad is not None).view(-1)[0] = float("nan")
+            grad = next(p.grad for p in pl_module.parameters() if p.grad is not None)
+            grad[(0,) * grad.dim()] = float("nan")
 
 
 class LossSpike(Callback):
