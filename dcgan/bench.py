@@ -70,8 +70,6 @@ def our_step(model: DCGAN, real: Tensor, z: Tensor, setting: Setting) -> Callabl
     from zoo.dcgan.task import DcganTask, frozen  # deferred: `zoo bench --list` need not wait for Lightning
 
     task = DcganTask(model.to(setting.device))
-    task.setup("fit")
-    real = task.arrange(real)
     if setting.mode.compiled:
         model.generator.compile()
         model.discriminator.compile()

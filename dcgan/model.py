@@ -92,6 +92,7 @@ class Generator(nn.Module):
         else:
             x = F.relu(self.project_norm(self.project(z)))
             x = x.view(len(z), -1, self.config.base, self.config.base)
+        x = x.contiguous(memory_format=torch.channels_last)  # as convolutions like maps best
         for number, layer in enumerate(self.layers):
             if drop and number in drop:
                 x = x * drop[number][None, :, None, None]
@@ -137,7 +138,7 @@ class Discriminator(nn.Module):
         if x.dim() != 4 or tuple(x.shape[1:]) != self.config.image_shape:
             wanted = ", ".join(map(str, self.config.image_shape))
             raise ValueError(f"images must be (B, {wanted}), not {tuple(x.shape)}")
-        found = []
+        x, found = x.contiguous(memory_format=torch.channels_last), []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.leaky_relu(norm(layer(x)), SLOPE)
             found.append(x)

@@ -75,15 +75,6 @@ class DcganTask(LightningModule):
         self.micro_batches = micro_batches
         self.guard = Guard(on_collapse)
 
-    def setup(self, stage: str) -> None:
-        """Lay kernels out as convolutions like them best."""
-        self.model.to(memory_format=torch.channels_last)
-
-    @staticmethod
-    def arrange(images: Tensor) -> Tensor:
-        """Images ``(B, C, H, W)`` in the layout of the kernels."""
-        return images.contiguous(memory_format=torch.channels_last)
-
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The sum of both losses of a batch, the discriminator's and the generator's; nothing is stepped.
 
@@ -108,12 +99,13 @@ class DcganTask(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """One step of both networks, or of the one whose turn it is."""
-        generator, discriminator = self.optimizers()  # type: ignore[misc]
+        both: Any = self.optimizers()
+        generator, discriminator = both
         steps: tuple[str, ...] = ("discriminator", "generator")
         if self.alternation == "turns":
             steps = (("generator", "discriminator")[self.global_step % 2],)
         else:
-            count_steps_of(generator, (generator, discriminator))
+            count_steps_of(generator, both)
         pieces, found = self.pieces(batch), dict[str, Tensor]()
         with frozen(self.model.generator, steps == ("discriminator",)):
             fakes = [self.model.generator(piece["z"]) for piece in pieces]
@@ -138,7 +130,7 @@ class DcganTask(LightningModule):
                 f"a batch of {len(batch['image'])} cannot be cut into {self.micro_batches} equal micro-batches; "
                 "change --data.batch_size or --task.micro_batches"
             )
-        parts = [x.chunk(self.micro_batches) for x in (self.arrange(batch["image"]), batch["z"])]
+        parts = [batch[key].chunk(self.micro_batches) for key in ("image", "z")]
         return [{"image": image, "z": z} for image, z in zip(*parts, strict=True)]
 
     def step_discriminator(

@@ -25,7 +25,7 @@ FEATURES = 128
 """Numbers of the penultimate layer."""
 
 _WIDTHS = (16, 32, 64)
-_STEPS, _BATCH = 1200, 64
+_STEPS, _BATCH = 1000, 64
 _RATE, _DECAY, _DROPOUT = 4e-3, 1e-2, 0.3
 _SHIFT = 1 / 14  # of the side, at most; 2 pixels of 28
 _STRETCH = 0.1  # scale, rotation and shear, at most

@@ -135,7 +135,10 @@ def measure(
     name, device = datamodule.images.name, next(model.parameters()).device
     classifier = _classifier(datamodule, train, device, progress)
     network = pick_network(features, classifier=classifier, data=name, channels=model.config.channels, device=device)
-    images = to_bytes(ready(model).sample(samples, seed=seed))
+    images = ready(model).sample(samples, seed=seed)
+    if not images.isfinite().all():
+        raise UserError("the generator gives NaN or infinity; its weights are broken")
+    images = to_bytes(images)
     sure = None if classifier is None else ClassifierFeatures(classifier, data=name)
 
     def see(pixels: Tensor) -> tuple[Seen, Tensor | None]:

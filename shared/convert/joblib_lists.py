@@ -35,10 +35,10 @@ class _Name:
         pass
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python lets a record's array be read
+class _Reader(pickle._Unpickler):  # the one in Python lets a record's array be read
     """Rebuilds lists and arrays; knows no other class."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         super().__init__(file, encoding="latin1")
@@ -57,7 +57,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Py
 
     def load_build(self) -> None:
         """Set a record's state, and put the array in its place."""
-        super().load_build()
+        super().load_build()  # type: ignore[misc]  # the stubs leave it out
         found = self.stack[-1]  # type: ignore[attr-defined]
         if isinstance(found, _Record):
             self.stack[-1] = self._array(found.state)  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -13,6 +13,7 @@ from zoo.shared.errors import UserError
 TORCHVISION = "torchvision:"
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Images that can be read at random, in worker processes too."""
 

@@ -257,6 +257,7 @@ PACKS: dict[str, Pack] = {
 }
 
 TEST_PACKS = (
+    "mnist-5k",
     "openmoji",
     "emoji-names",
     "emoji-categories",

@@ -9,39 +9,21 @@ from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
+from zoo.shared.data.image_sources import ImageSource
 from zoo.shared.data.images import BadSample
 
 __all__ = ["BadSample", "PairSource", "PairView", "check_pairs", "duplicates", "split_by_concept"]
 
 
 @runtime_checkable
-class PairSource(Protocol):
-    """Image–text pairs that can be read at random, in worker processes too."""
-
-    name: str
-    """What it is, for people."""
-    classes: tuple[str, ...]
-    """Names of the classes in words; empty when there are no labels."""
-
-    def __len__(self) -> int: ...
-
-    def id(self, i: int) -> str:
-        """What a person recognises sample ``i`` by: a file name or key."""
-
-    def image(self, i: int) -> Image.Image:
-        """The RGB image. Raises :class:`BadSample`."""
+class PairSource(ImageSource, Protocol):
+    """Image–text pairs that can be read at random, in worker processes too. Their images are RGB."""
 
     def captions(self, i: int) -> Sequence[str]:
         """Captions to train on, one of which is drawn each time. Raises :class:`BadSample` when there is none."""
 
     def title(self, i: int) -> str:
         """The one plain caption that retrieval is scored with. Raises :class:`BadSample`."""
-
-    def concept(self, i: int) -> str:
-        """What it shows; samples of equal concept are on the same side of every split."""
-
-    def label(self, i: int) -> int | None:
-        """Class of the sample, or None."""
         ...
 
 
@@ -88,13 +70,13 @@ class PairView:
         return self.source.label(self.indices[i])
 
 
-def split_by_concept(source: PairSource, *, held_out: float, seed: int) -> tuple[list[int], list[int]]:
+def split_by_concept(source: ImageSource, *, held_out: float, seed: int) -> tuple[list[int], list[int]]:
     """Split a source so that no concept is on both sides, with the same share of every class held out.
 
     Which concepts are held out depends on (seed, concept) alone, through a hash that is the same everywhere.
 
     Args:
-        source: The pairs.
+        source: The images or pairs.
         held_out: Share of the concepts to hold out, in [0, 1).
         seed: Chooses the split.
 

@@ -12,7 +12,7 @@ from zoo.shared.data.images import BadSample
 from zoo.shared.data.samples import cache_folder
 from zoo.shared.errors import UserError
 
-_PARTS = {"CelebA": {"split": "train"}, "SVHN": {"split": "train"}, "LSUN": {"classes": ["bedroom_train"]}}
+_PARTS: dict[str, dict[str, Any]] = {"CelebA": {"split": "train"}, "SVHN": {"split": "train"}, "LSUN": {"classes": ["bedroom_train"]}}
 """What is read of sets whose parts have another name than ``train``."""
 
 
@@ -39,7 +39,7 @@ class TorchvisionSource:
         if "root" not in takes:
             raise UserError(f"torchvision's {key} is no set of images that zoo can read")
         where = Path(root).expanduser() if root else cache_folder() / "torchvision"
-        options: dict[str, Any] = _PARTS.get(key, {"train": True} if "train" in takes else {})
+        options = _PARTS.get(key, {"train": True} if "train" in takes else {})
         where.mkdir(parents=True, exist_ok=True)
         try:
             self.data = self._open(kind, where, options, may_download="download" in takes)

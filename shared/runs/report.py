@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -67,11 +68,13 @@ def show_reports(console: Console, reports: dict[str, Report]) -> None:
     table.add_column("measured")
     for label in reports:
         table.add_column(label, justify="right")
-    table.add_column("chance", justify="right")
+    chance = any(figure.chance is not None for figure in first.figures)
+    if chance:
+        table.add_column("chance", justify="right")
     for figure in first.figures:
-        row = [figure.name]
+        row = [escape(figure.name)]
         for report in reports.values():
             match = next((f for f in report.figures if f.key == figure.key), None)
             row.append(match.show(match.value) if match else "")
-        table.add_row(*row, figure.show(figure.chance))
+        table.add_row(*row, *([figure.show(figure.chance)] if chance else []))
     console.print(table)

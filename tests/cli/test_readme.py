@@ -22,6 +22,7 @@ from zoo.whisper.tokenizer import WhisperTokenizer
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 GPT_README = (ROOT / "gpt" / "README.md").read_text()
+DCGAN_README = (ROOT / "dcgan" / "README.md").read_text()
 WHISPER_README = (ROOT / "whisper" / "README.md").read_text()
 ELSEWHERE = {"scale": "test_scale.py", "verify": "test_verify.py"}  # what takes longer is run whole there
 FAST = ["--trainer.max_steps", "2", "--trainer.max_epochs", "-1", "--trainer.accelerator", "cpu", "--compare", "{}"]
@@ -54,6 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = zoo.create_model("clip-debug")
     zoo.save_weights(model, folder / "weights")
     zoo.save_weights(model, folder / "hub", format="hf")
+    zoo.save_weights(zoo.create_model("dcgan-nano"), folder / "dcgan")
     write_texts(folder)
     write_speech(folder)
     return folder
@@ -109,11 +111,15 @@ def stand_in(line: str, place: Path) -> list[str]:
     line = line.replace("runs/clip-nano/DATE/weights", str(place / "weights"))
     line = line.replace("hf:openai-community/gpt2", str(place / "gpt-hub"))
     line = line.replace("runs/gpt-nano/DATE/weights", str(place / "gpt"))
+    line = line.replace("runs/dcgan-nano/DATE/weights", str(place / "dcgan"))
     line = line.replace("runs/whisper-nano/DATE/weights", str(place / "whisper"))
     line = line.replace("hf:openai/whisper-small", str(place / "whisper")).replace(" out/ ", f" out-{hash(line)}/ ")
     line = line.replace("train:16000", "train:300").replace("--held-out 0.01", "--held-out 0.2")
     line = line.replace("--recipe finetune", "--recipe finetune-smoke")
     line = line.replace("{00000..00099}.tar", "00000.tar").replace("--trainer.devices 8", "--trainer.devices 1")
+    line = line.replace("7 - 1 + 0", "7,8,9 - 1,2,3 + 0,4,5").replace(
+        "turn 1 7", "turn 1,2 7,8"
+    )  # by class: test_sample
     words = shlex.split(line)[1:]
     if "--resume" in words:
         return ["train", "--resume", interrupted(place)]
@@ -123,6 +129,10 @@ def stand_in(line: str, place: Path) -> list[str]:
         if "clip-vit-b-32" in words:  # the real size takes a minute to save
             words += ["--model.vision_depth", "1", "--model.text_depth", "1", "--model.image_size", "64", "--no-audit"]
         words += ["--data.workers", "0"]
+        if words[1].startswith("dcgan"):
+            words += ["--report", "false", "--model.width", "8", "--trainer.limit_val_batches", "1"]
+        if "photos/" in words:  # the stand-ins for a reader's pictures are small
+            words += ["--model.image_size", "32"]
         if words[1].startswith("gpt"):
             words += ["--report", "false", "--trainer.limit_val_batches", "0", "--trainer.accumulate_grad_batches", "1"]
         if words[1] == "gpt2":
@@ -135,6 +145,10 @@ def stand_in(line: str, place: Path) -> list[str]:
         words += ["--temperature", "0", *([] if "--weights" in words else ["--weights", str(place / "whisper")])]
     elif words[0] in ("classify", "search"):
         words += ["--weights", str(place / "weights")]
+    elif words[0] == "sample" or words[:2] == ["eval", "dcgan"]:
+        words += ["--weights", str(place / "dcgan")]
+        words += ["--labels", "10,20", "--draws", "2"] if "probe" in words else []
+        words += ["--source", "mnist"] if "features" in words else []
     elif words[:2] == ["eval", "clip"]:
         words += ["--benchmark", "retrieval"]
     elif words[:2] == ["eval", "gpt"]:
@@ -160,7 +174,10 @@ def interrupted(place: Path) -> str:
     return run
 
 
-@pytest.mark.parametrize("line", dict.fromkeys([*commands(), *commands(GPT_README), *commands(WHISPER_README)]))
+FAMILY_READMES = (DCGAN_README, GPT_README, WHISPER_README)
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(line for text in (README, *FAMILY_READMES) for line in commands(text)))
 def test_readme_command(line: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert main(stand_in(line, place)) == 0
@@ -190,6 +207,7 @@ def test_readme_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_are_commands_to_run() -> None:
     assert len(commands()) >= 6
+    assert len(commands(DCGAN_README)) >= 12
     assert len(commands(GPT_README)) >= 8
     assert len(commands(WHISPER_README)) >= 4
     assert all((ROOT / "tests" / "cli" / name).is_file() for name in ELSEWHERE.values())

@@ -25,6 +25,7 @@ from zoo.dcgan.evaluation.measure import Results, measure
 from zoo.dcgan.evaluation.memorisation import memorisation, nearest
 from zoo.dcgan.evaluation.pictures import draw
 from zoo.dcgan.evaluation.scores import coverage, fid, inception_score, kid, precision_recall, squared_mmd
+from zoo.dcgan.evaluation.table import figures_of, notes
 from zoo.shared.errors import UserError
 
 CPU = torch.device("cpu")
@@ -314,6 +315,26 @@ def test_statistics_of_the_batch_do_not_leak_into_the_figures(data: DcganDataMod
     alone = model.generator(model.draw(20, seed=0)[:1])[0].detach()
     torch.testing.assert_close(results.kept.generated[0], to_bytes(alone), rtol=0, atol=1)  # one shade of 256
     assert not model.generator.norms[0].training
+
+
+def test_broken_weights_are_told(data: DcganDataModule) -> None:
+    model = zoo.create_model("dcgan-debug")
+    torch.nn.init.constant_(model.generator.layers[-1].weight, float("nan"))
+    with pytest.raises(UserError, match="weights are broken"):
+        measure(model, data, samples=20, features="random")
+
+
+def test_a_row_says_what_real_images_get_and_by_which_network(data: DcganDataModule) -> None:
+    results = measure(zoo.create_model("dcgan-debug"), data, samples=60, features="quick")
+    assert results.real is not None
+    figures = {figure.key: figure for figure in figures_of(results)}
+    assert {"confident", "classes_seen", "fid", "kid", "precision", "recall", "near_pixels"} < set(figures)
+    assert figures["fid"].value == results.generated.fid
+    assert f"real images: {results.real.fid:.4g}; by {results.network}" in figures["fid"].name
+    assert figures["confident"].percent
+    told = notes(results)
+    assert f"{results.accuracy:.1%}" in told[1]
+    assert "FID falls with more images" in told[2]  # 60 generated beside 40 real ones
 
 
 # the command
