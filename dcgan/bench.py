@@ -70,6 +70,7 @@ def our_step(model: DCGAN, real: Tensor, z: Tensor, setting: Setting) -> Callabl
     from zoo.dcgan.task import DcganTask, frozen  # deferred: `zoo bench --list` need not wait for Lightning
 
     task = DcganTask(model.to(setting.device))
+    task.setup("fit")
     if setting.mode.compiled:
         model.generator.compile()
         model.discriminator.compile()

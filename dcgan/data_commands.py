@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
 import shutil
 import sys
 import tempfile
@@ -20,14 +17,11 @@ from zoo.shared.errors import UserError
 from zoo.shared.files import check_writable, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from zoo.dcgan.near_duplicates import Progress
+    from zoo.dcgan.hash_groups import Progress
     from zoo.shared.data.image_sources import ImageSource
 
-DRAWN = 64  # side at which drawn sources are drawn
-_SHOWN, _ACROSS, _PICTURE = 12, 10, 64  # rows of a sheet, images in a row, and their side in pixels
+_DRAWN = 64  # side at which drawn sources are drawn
+_SHOWN = 10  # examples in the report
 _FILES = "kept.txt, dropped.jsonl, report.json, groups.png, doubtful.png"
 
 
@@ -47,8 +41,9 @@ def dedupe(words: list[str]) -> int:
     parser.add_argument("--root", metavar="DIR", help="where a set of torchvision has its files")
     parser.add_argument("--bits", type=int, default=128, metavar="B", help="units of the code (%(default)s, the "
         "paper's); fewer call more images alike")  # fmt: skip
-    parser.add_argument("--distance", type=int, default=0, metavar="D", help="bits in which alike images may differ "
-        "(%(default)s, the paper's); 2 finds most copies that were re-compressed, resized or made noisy")  # fmt: skip
+    parser.add_argument("--distance", type=int, default=0, metavar="D", help="bits in which alike images may "
+        "differ (%(default)s, the paper's); 2 finds most re-compressed, resized, lighter and noisy copies, and errs "
+        "more")  # fmt: skip
     parser.add_argument(
         "--epochs", type=int, metavar="N", help="passes over the images (default: 2,500 batches' worth)"
     )
@@ -62,10 +57,11 @@ def dedupe(words: list[str]) -> int:
     _check(args)
     from zoo.shared.data.image_sources import open_images
 
-    source = open_images(args.source, size=DRAWN, root=args.root, progress=say)
+    out = _empty_folder(args.out)
+    source = open_images(args.source, size=_DRAWN, root=args.root, progress=say)
     if len(source) < 2:
-        raise UserError(f"{args.source} holds {len(source)} image; there is nothing to compare it with")
-    out = _empty_folder(args.out, source)
+        raise UserError(f"{args.source} holds a single image; there is nothing to compare it with")
+    _check_apart(out, source)
     with _staged(out) as folder:
         report = _run(args, source, folder)
     report = {"out": str(out), **report}
@@ -90,18 +86,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace, source: ImageSource, folder: Path) -> dict[str, Any]:
-    """Compare the images of a source and write the outcome into a folder."""
+    """Compare the images of a source, and write the outcome into a folder."""
     import numpy as np
 
-    from zoo.dcgan.near_duplicates import (
-        bits_apart,
-        first_alike,
-        hashes,
-        idle_bits,
-        pixels_apart,
-        read_small,
-        train,
-    )
+    from zoo.dcgan.duplicate_files import Outcome, draw_sheets, put_images, write_lists
+    from zoo.dcgan.hash_groups import bits_apart, first_alike, idle_bits
+    from zoo.dcgan.near_duplicates import hashes, pixels_apart, read_small, train
 
     device, began = pick_device(args.device), time.monotonic()
     mapped = folder / "small.npy"
@@ -115,121 +105,32 @@ def _run(args: argparse.Namespace, source: ImageSource, folder: Path) -> dict[st
         )
         codes = hashes(model, small, device=device, progress=progress)
         leaders = first_alike(codes, distance=args.distance, progress=progress)
-        apart, pixels = bits_apart(codes, leaders), pixels_apart(small, leaders)
+        outcome = Outcome(source, numbers, leaders, bits_apart(codes, leaders), pixels_apart(small, leaders))
         del small
         mapped.unlink()
-        dropped = np.flatnonzero(leaders != np.arange(len(leaders)))
-        pairs = (
-            {
-                "image": source.id(int(numbers[i])),
-                "duplicate_of": source.id(int(numbers[leaders[i]])),
-                "bits_apart": int(apart[i]),
-                "pixels_apart": round(float(pixels[i]), 2),
-            }
-            for i in dropped
-        )
-        with (folder / "dropped.jsonl").open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(pair) + "\n" for pair in pairs)
-        kept = numbers[leaders == np.arange(len(leaders))]
-        with (folder / "kept.txt").open("w", encoding="utf-8", errors="surrogateescape") as lines:
-            lines.writelines(source.id(int(i)) + "\n" for i in kept)
-        _draw(source, numbers, leaders, pixels, folder)
-        copied = _copy(source, kept, folder / "images", progress) if args.copy else {}
-    sizes = np.unique(leaders, return_counts=True)[1]
-    spread = np.percentile(pixels[dropped], [50, 90, 100]).round(2).tolist() if len(dropped) else []
-    with (folder / "dropped.jsonl").open(encoding="utf-8") as lines:
-        examples = [json.loads(line) for line, _ in zip(lines, range(10), strict=False)]
+        write_lists(outcome, folder)
+        draw_sheets(outcome, folder)
+        put = put_images(outcome, folder / "images", progress) if args.copy else {}
+    kept, dropped, groups = outcome.kept, outcome.dropped, outcome.groups()
+    spread = np.percentile(outcome.pixels[dropped], [50, 90, 100]).round(2).tolist() if len(dropped) else []
     report: dict[str, Any] = {
         "source": args.source,
         "looked_at": len(numbers),
         "kept": len(kept),
         "dropped": len(dropped),
         "dropped_share": len(dropped) / len(numbers),
-        "groups": int((sizes > 1).sum()),
-        "largest_groups": sorted(sizes[sizes > 1].tolist(), reverse=True)[:10],
+        "groups": len(groups),
+        "largest_groups": [1 + len(others) for _, others in groups[:_SHOWN]],
         "pixels_apart": dict(zip(("median", "90 %", "most"), spread, strict=False)),
-        "examples": examples,
+        "examples": [outcome.pair(place) for place in dropped[:_SHOWN]],
         "unreadable": bad,
-        "hash": {
-            "bits": args.bits,
-            "idle_bits": idle_bits(codes, args.bits),
-            "distance": args.distance,
-            "different": len(np.unique(codes, axis=0)),
-        },
+        "hash": {"bits": args.bits, "idle_bits": idle_bits(codes, args.bits), "distance": args.distance},
         "training": {**learnt, "seed": args.seed, "device": device},
-        **copied,
+        **put,
         "seconds": round(time.monotonic() - began, 1),
     }
     write_json(folder / "report.json", report)
     return report
-
-
-def _draw(
-    source: ImageSource,
-    numbers: NDArray[np.int64],
-    leaders: NDArray[np.int64],
-    pixels: NDArray[np.float64],
-    folder: Path,
-) -> None:
-    """Sheets to judge by: the largest groups, and the pairs whose pixels differ most."""
-    import numpy as np
-    import torch
-
-    from zoo.dcgan.configs import DcganConfig
-    from zoo.dcgan.data import fit, to_signed
-    from zoo.dcgan.pictures import grid, save_picture, stacked, titled
-
-    config = DcganConfig(image_size=_PICTURE, channels=3)
-
-    def row(title: str, places: list[int]) -> Any:
-        images = [fit(source.image(int(numbers[i])), config=config, enlarge=True) for i in places]
-        return titled(grid(to_signed(torch.from_numpy(np.stack(images))), columns=len(images)), title)
-
-    firsts, sizes = np.unique(leaders, return_counts=True)
-    largest = [i for i in np.argsort(-sizes, kind="stable")[:_SHOWN] if sizes[i] > 1]
-    rows = []
-    for i in largest:
-        alike = np.flatnonzero(leaders == firsts[i])[1:]
-        alike = alike[np.argsort(-pixels[alike], kind="stable")][: _ACROSS - 1]
-        name = _short(source.id(int(numbers[firsts[i]])))
-        rows.append(row(f"kept {name}, and {sizes[i] - 1:,} like it", [int(firsts[i]), *map(int, alike)]))
-    if rows:
-        save_picture(stacked(*rows), folder / "groups.png")
-    dropped = np.flatnonzero(leaders != np.arange(len(leaders)))
-    doubtful = dropped[np.argsort(-pixels[dropped], kind="stable")][: _SHOWN * _ACROSS // 2]
-    rows = []
-    for start in range(0, len(doubtful), _ACROSS // 2):
-        part = [int(i) for i in doubtful[start : start + _ACROSS // 2]]
-        title = "kept and dropped, pixels apart: " + ", ".join(f"{pixels[i]:.1f}" for i in part)
-        rows.append(row(title, [int(i) for dropped_one in part for i in (leaders[dropped_one], dropped_one)]))
-    if rows:
-        save_picture(stacked(*rows), folder / "doubtful.png")
-
-
-def _copy(source: ImageSource, kept: NDArray[np.int64], folder: Path, progress: Progress) -> dict[str, int]:
-    """Put images into a folder: links or copies of files under their names, others as PNGs by class."""
-    from zoo.shared.data.folders import ImageFolder
-
-    folder.mkdir()
-    count = {"linked": 0, "copied": 0}
-    for done, number in enumerate(map(int, kept), 1):
-        if isinstance(source, ImageFolder):
-            target = folder / source.id(number)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(source.files[number].resolve(), target)
-                count["linked"] += 1
-            except OSError:  # another disk, or one without links
-                shutil.copy2(source.files[number], target)
-                count["copied"] += 1
-        else:
-            label = source.label(number)
-            target = folder / ("" if label is None else _folder_name(source.classes[label])) / f"{number:07}.png"
-            target.parent.mkdir(exist_ok=True)
-            source.image(number).save(target)
-            count["copied"] += 1
-        progress("writing", done, len(kept))
-    return count
 
 
 def _lines(report: dict[str, Any], out: Path) -> Iterator[str]:
@@ -251,44 +152,43 @@ def _lines(report: dict[str, Any], out: Path) -> Iterator[str]:
     if hashed["idle_bits"] > hashed["bits"] / 4:
         yield f"{hashed['idle_bits']} of {hashed['bits']} bits are the same in all images: the hash tells little apart"
     if report["dropped"] > report["looked_at"] / 4:
-        yield "more than a quarter was dropped; look at the sheets, and try more --bits, more --epochs or less --distance"
+        yield "more than a quarter was dropped: look at the sheets; more --bits or less --distance drop fewer"
     sheets = f", with groups.png and doubtful.png to judge by; {report['seconds']:.0f} s" if report["dropped"] else ""
     yield f"wrote {out}{sheets}"
     if "copied" in report:
         yield f"train on what is kept: zoo train dcgan --data.source {out / 'images'}"
 
 
-def _empty_folder(path: str, source: ImageSource) -> Path:
+def _empty_folder(path: str) -> Path:
     """The folder to make.
 
     Raises:
-        UserError: It is a file, holds something, lies in the folder that is read, or cannot be written.
+        UserError: It is a file, holds something, or cannot be written.
     """
-    from zoo.shared.data.folders import ImageFolder
-
     out = Path(path).expanduser().absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {path} is {'not empty' if out.is_dir() else 'a file'}; choose a new folder")
-    if isinstance(source, ImageFolder) and source.folder.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UserError(f"--out {path} lies in the folder that is read; choose another")
     check_writable(out.parent)
     return out
 
 
+def _check_apart(out: Path, source: ImageSource) -> None:
+    from zoo.shared.data.folders import ImageFolder
+
+    if isinstance(source, ImageFolder) and source.folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"--out {out} lies in the folder that is read; choose another")
+
+
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
-    """A hidden folder beside ``out`` that takes its place when the body succeeds, and goes when it does not."""
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    """A folder in a hidden one beside ``out``; it becomes ``out`` when the body succeeds, and goes when it does not."""
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", ignore_cleanup_errors=True) as hidden:
+        folder = Path(hidden) / out.name
+        folder.mkdir()
         yield folder
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)  # mkdtemp makes private folders
         if out.is_dir():
             out.rmdir()
         folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_space(folder: Path, images: int) -> None:
@@ -330,13 +230,3 @@ def _bars() -> Iterator[Progress]:
                 bars.update(task, completed=done, rate=f"{done / max(now - since, 1e-9):,.0f}/s")
 
         yield progress
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 60 else f"…{name[-59:]}"
-
-
-def _folder_name(name: str) -> str:
-    """A class as a folder that reads as a class again; numbers alone would be shards."""
-    found = re.sub(r"[^\w-]+", "_", name).strip("_")
-    return f"class_{found}" if found.isdigit() or not found else found

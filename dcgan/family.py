@@ -35,6 +35,13 @@ FAMILY = FamilySpec(
     report="zoo.dcgan.report:report",
     evaluate="zoo.dcgan.eval_command:evaluate",
     bench="zoo.dcgan.bench:rows",
+    data_verbs={
+        "dedupe": Verb(
+            target="zoo.dcgan.data_commands:dedupe",
+            help="leave out images that are near-duplicates of an earlier one",
+            shared=True,
+        ),
+    },
     verbs={
         "sample": Verb(
             target="zoo.dcgan.sample_command:sample",
@@ -59,6 +66,7 @@ FAMILY = FamilySpec(
             "5x5 kernels": {"layout": "paper", "batch_norm": "batch", "prior": "uniform", "batch_norm_eps": 1e-8},
             "3x3 kernels": {"layout": "imagenet", "batch_norm": "batch", "prior": "uniform", "batch_norm_eps": 1e-8},
         },
+        sharded=False,
         outputs="zoo.dcgan.verify:outputs",
         damaged="zoo.dcgan.verify:damaged",
     ),

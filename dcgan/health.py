@@ -46,13 +46,6 @@ def saturation(fake: Tensor, real: Tensor) -> Tensor:
     return (fake.abs() > _SATURATED).float().mean() - (real.abs() > _SATURATED).float().mean()
 
 
-@torch.no_grad()
-def gradient_norm(network: nn.Module) -> Tensor:
-    """Norm of all gradients of a network."""
-    grads = [p.grad for p in network.parameters() if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-
-
 class Guard:
     """Notices a collapse, and keeps the last healthy state to go back to.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -169,11 +170,10 @@ class DCGAN(nn.Module):
         return self.generator(z)
 
     def draw(self, count: int, *, seed: int) -> Tensor:
-        """Latent vectors ``(count, Z)`` from the prior, the same for a seed on every device."""
-        draw = torch.Generator().manual_seed(seed)
-        z = torch.empty(count, self.config.latent)
-        z = z.uniform_(-1, 1, generator=draw) if self.config.prior == "uniform" else z.normal_(generator=draw)
-        return z.to(next(self.parameters()))
+        """Latent vectors ``(count, Z)`` from the prior; vector i of a seed is the same for every count and device."""
+        rng, shape = np.random.default_rng(seed), (count, self.config.latent)
+        z = rng.uniform(-1, 1, shape) if self.config.prior == "uniform" else rng.standard_normal(shape)
+        return torch.from_numpy(z).to(next(self.parameters()))
 
     @torch.no_grad()
     def sample(self, count: int, *, seed: int = 0, batch: int = 128) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from zoo.dcgan.data import to_bytes
+from zoo.dcgan.pixels import to_bytes
 from zoo.shared.files import atomic_path
 
 _LEAST = 56  # images smaller than this are drawn larger, a whole number of times

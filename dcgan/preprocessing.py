@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.dcgan.configs import DcganConfig
-from zoo.dcgan.data import fit, to_signed
+from zoo.dcgan.pixels import fit, to_signed
 from zoo.shared.data.images import BadSample, open_image
 from zoo.shared.errors import UserError
 from zoo.shared.files import write_json

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from zoo.dcgan.health import Guard, OnCollapse, diversity, gradient_norm, saturation
+from zoo.dcgan.health import Guard, OnCollapse, diversity, saturation
 from zoo.dcgan.model import DCGAN
 from zoo.dcgan.pictures import save_grid
 from zoo.shared.errors import UserError
 from zoo.shared.optim.manual import count_steps_of
+from zoo.shared.optim.norms import grad_norm
 from zoo.shared.runs.throughput import logs_now
 
 _GRID = 64  # images in the grid of every epoch
@@ -74,6 +75,15 @@ class DcganTask(LightningModule):
         self.alternation = alternation
         self.micro_batches = micro_batches
         self.guard = Guard(on_collapse)
+
+    def setup(self, stage: str) -> None:
+        """Lay kernels out as convolutions like them best: a quarter of a small model's step on a CPU."""
+        self.model.to(memory_format=torch.channels_last)
+
+    def on_fit_start(self) -> None:
+        """Refuse the strategy under which one network's pass would wait for the other's for ever."""
+        if any(hasattr(parameter, "to_local") for parameter in self.model.parameters()):
+            raise UserError("a DCGAN is not sharded, as both networks fit on one device: use --trainer.strategy ddp")
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The sum of both losses of a batch, the discriminator's and the generator's; nothing is stepped.
@@ -149,7 +159,7 @@ class DcganTask(LightningModule):
         if logs_now(self.trainer):
             found["health/discriminator_real"] = (torch.cat(on_real) > 0).float().mean()
             found["health/discriminator_fake"] = (torch.cat(on_fake) < 0).float().mean()
-            found["health/discriminator_gradient"] = gradient_norm(self.model.discriminator)
+            found["health/discriminator_gradient"] = grad_norm(list(self.model.discriminator.parameters()))
         optimizer.step()
         return found
 
@@ -164,7 +174,7 @@ class DcganTask(LightningModule):
                 losses.append(loss.detach())
         found = {"train/generator_loss": torch.stack(losses).mean()}
         if logs_now(self.trainer):
-            found["health/generator_gradient"] = gradient_norm(self.model.generator)
+            found["health/generator_gradient"] = grad_norm(list(self.model.generator.parameters()))
         optimizer.step()
         return found
 

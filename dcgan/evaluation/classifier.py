@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from zoo.dcgan.data import to_signed
 from zoo.dcgan.evaluation.images import Labelled
+from zoo.dcgan.pixels import to_signed
 from zoo.shared.data.samples import cache_folder
 from zoo.shared.files import atomic_path
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.dcgan.data import to_signed
 from zoo.dcgan.evaluation.classifier import Classifier, digest
+from zoo.dcgan.pixels import to_signed
 from zoo.shared.errors import UserError
 
 Choice = Literal["auto", "quick", "inception", "classifier", "random"]

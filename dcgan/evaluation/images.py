@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.dcgan.data import ImageItems, to_bytes
+from zoo.dcgan.data import ImageItems
+from zoo.dcgan.pixels import to_bytes
 
 _CHUNK = 512  # images that are floats at a time
 

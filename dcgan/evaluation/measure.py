@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.dcgan.data import DcganDataModule, to_bytes
+from zoo.dcgan.data import DcganDataModule
 from zoo.dcgan.evaluation.classifier import Classifier, trained_classifier
 from zoo.dcgan.evaluation.features import Choice, ClassifierFeatures, Seen, look, pick_network
 from zoo.dcgan.evaluation.images import Labelled, read
 from zoo.dcgan.evaluation.memorisation import NEIGHBOURS, Memorisation, Nearest, memorisation, nearest
 from zoo.dcgan.evaluation.scores import Coverage, coverage, fid, inception_score, kid, precision_recall
 from zoo.dcgan.model import DCGAN
+from zoo.dcgan.pixels import to_bytes
 from zoo.dcgan.sampling import ready
 from zoo.shared.errors import UserError
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from zoo.shared.data.images import BadSample
-from zoo.shared.data.loaders import CountingLoader, Item, StreamDataset, StreamLoader
+from zoo.shared.data.loaders import CountingLoader, Item, StreamDataset, StreamLoader, by_value
 from zoo.shared.data.order import BatchRamp, GlobalBatchSampler, InOrderSampler, SampleKey, sample_rng, slice_of_rank
 from zoo.shared.data.windows import with_step_counts
 from zoo.shared.distributed import gather_objects, rank, world_size
@@ -103,7 +103,7 @@ def collate(items: list[Item]) -> Item:
     fatal = [item["_fatal"] for item in items if "_fatal" in item]
     if fatal:
         return {"_fatal": fatal[0], "_failed": failed}
-    return {**default_collate(items), "_failed": failed}
+    return by_value({**default_collate(items), "_failed": failed})
 
 
 def _sum(parts: Iterable[Any]) -> Any:

@@ -8,11 +8,33 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 log = logging.getLogger("zoo")
 
 Item = dict[str, Any]
+
+
+_SMALL = 1 << 16  # bytes
+
+
+def by_value(batch: Item) -> Item:
+    """A worker's batch with its small tensors as arrays.
+
+    A tensor leaves a worker through shared memory and a file descriptor of its own, which takes longer than copying
+    a few kilobytes.
+    """
+    if get_worker_info() is None:
+        return batch
+    return {key: x.numpy() if isinstance(x, Tensor) and x.nbytes <= _SMALL else x for key, x in batch.items()}
+
+
+def as_tensors(batch: Item) -> Item:
+    """What :func:`by_value` took for a copy, as tensors again."""
+    return {key: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for key, x in batch.items()}
 
 
 class StreamDataset(IterableDataset[Item]):
@@ -61,7 +83,7 @@ class _Watched:
 
     def __next__(self) -> Item:
         began = time.perf_counter()
-        batch = next(self.batches)
+        batch = as_tensors(next(self.batches))
         self.watch(batch, time.perf_counter() - began)
         return batch
 

@@ -12,7 +12,11 @@ from zoo.shared.data.images import BadSample
 from zoo.shared.data.samples import cache_folder
 from zoo.shared.errors import UserError
 
-_PARTS: dict[str, dict[str, Any]] = {"CelebA": {"split": "train"}, "SVHN": {"split": "train"}, "LSUN": {"classes": ["bedroom_train"]}}
+_PARTS: dict[str, dict[str, Any]] = {
+    "CelebA": {"split": "train"},
+    "SVHN": {"split": "train"},
+    "LSUN": {"classes": ["bedroom_train"]},
+}
 """What is read of sets whose parts have another name than ``train``."""
 
 

@@ -25,6 +25,7 @@ def shard(model: nn.Module, mesh: DeviceMesh, *, precision: str) -> None:
         precision: Lightning's name. On a GPU, ``bf16-mixed`` gathers the blocks in bfloat16 and keeps the shards as
             they are; gradients are summed in float32 at least.
     """
+    model.to(memory_format=torch.contiguous_format)  # no other layout can be sharded
     scalars = {parameter for parameter in model.parameters() if parameter.dim() == 0}
     # Autocast of a processor does not mix a float32 stream with a bfloat16 LayerNorm.
     half = torch.bfloat16 if precision == "bf16-mixed" and mesh.device_type != "cpu" else None

@@ -14,7 +14,7 @@ from zoo.cli import main
 from zoo.registry import registry
 from zoo.verify.checks import Effort, find_subjects, run_checks
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.xdist_group("processes")]
 
 
 def test_everything_holds_in_the_fast_form(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.dcgan.configs import DcganConfig
-from zoo.dcgan.data import DcganDataModule, to_bytes
+from zoo.dcgan.data import DcganDataModule
 from zoo.dcgan.eval_command import data_settings, evaluate
 from zoo.dcgan.evaluation import classifier as classifiers
 from zoo.dcgan.evaluation import features as networks
@@ -26,6 +26,7 @@ from zoo.dcgan.evaluation.memorisation import memorisation, nearest
 from zoo.dcgan.evaluation.pictures import draw
 from zoo.dcgan.evaluation.scores import coverage, fid, inception_score, kid, precision_recall, squared_mmd
 from zoo.dcgan.evaluation.table import figures_of, notes
+from zoo.dcgan.pixels import to_bytes
 from zoo.shared.errors import UserError
 
 CPU = torch.device("cpu")

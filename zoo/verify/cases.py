@@ -58,6 +58,7 @@ class VerifyCases:
         pieces: The setting that cuts the batch of a step into pieces: ``trainer.accumulate_grad_batches`` (the batch
             size is then divided by it) or one of the task's.
         batch_norm: Settings that give the family a model with BatchNorm; None if it has none.
+        sharded: Whether ``--trainer.strategy fsdp`` shards the model.
         tensor_parallel: Whether ``--trainer.strategy tp`` splits the model of the recipe.
         convert: Sizes of the models that ``convert`` takes by the name they have in its table; every format must hold
             one of them.
@@ -74,6 +75,7 @@ class VerifyCases:
     losses: Mapping[str, Settings] = field(default_factory=dict)
     pieces: str = "trainer.accumulate_grad_batches"
     batch_norm: Settings | None = None
+    sharded: bool = True
     tensor_parallel: bool = False
     convert: Mapping[str, Settings] = field(default_factory=lambda: {"": {}})
     outputs: str | None = None
