@@ -30,8 +30,8 @@ BOUNDS: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 
-DATA_WAIT = {"whisper": 0.04}
-"""Share of the time, where the aim of 2 % is not reached: 2.7 % was measured."""
+DATA_WAIT = {"whisper": 0.04, "dcgan": 0.08}
+"""Share of the time, where the aim of 2 % is not reached: 2.7 % and 4.6 % were measured."""
 
 
 def test_every_family_has_bounds() -> None:

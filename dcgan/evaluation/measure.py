@@ -98,7 +98,8 @@ class Results:
         names = ("data", "classes", "network", "classifier", "accuracy", "train_images", "seed")
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         found |= {"generated": asdict(self.generated), "real": asdict(self.real) if self.real else None}
-        spaces = self.memorisation and {space: asdict(each) for space, each in self.memorisation.items()}
+        near = self.memorisation
+        spaces = None if near is None else {space: asdict(each) for space, each in near.items()}
         return {**found, "classes": list(self.classes), "memorisation": spaces}
 
 
