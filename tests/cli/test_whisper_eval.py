@@ -111,6 +111,25 @@ def test_every_benchmark_answers(files: Path, weights: str, capsys: pytest.Captu
     assert results["long-form"]["coverage"][0]["seconds"] == pytest.approx(results["long-form"]["seconds"], abs=0.1)
 
 
+def test_real_weights_rank_the_source_with_wrong_transcripts_worst(files: Path, tmp_path: Path) -> None:
+    """``zoo data filter whisper --weights``: the paper's triage by error rate (Section 2.1)."""
+    texts = {"sound": SENTENCES, "mixed_up": (SENTENCES[1], SENTENCES[2], SENTENCES[0])}
+    for source, told in texts.items():
+        rows = [
+            {"audio": str(files / f"{number}.wav"), "text": text, "language": "en", "source": source}
+            for number, text in enumerate(told)
+        ]
+        (tmp_path / f"{source}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifests = [str(tmp_path / f"{source}.jsonl") for source in texts]
+    ranking = tmp_path / "ranking.json"
+    words = ["--out", str(tmp_path / "kept.jsonl"), "--only", "language", "--triage", str(ranking)]
+    assert main(["data", "filter", "whisper", *manifests, *words, "--weights", str(tiny_en())]) == 0
+    worst, best = json.loads(ranking.read_text())
+    assert (worst["source"], best["source"]) == ("mixed_up", "sound")
+    assert best["error_rate"] < 0.2 < 0.7 < worst["error_rate"]
+    assert len(worst["worst"]) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
