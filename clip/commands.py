@@ -331,18 +331,6 @@ def data_settings(words: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def run_settings(weights: str) -> dict[str, Any]:
-    """How the data of the run that wrote these weights was split, so that nothing it trained on is measured."""
-    from zoo.shared.runs.folder import RunFolder
-
-    run = RunFolder(Path(weights).expanduser().resolve().parent)
-    if not run.config.is_file():
-        return {}
-    config = run.read_config()
-    data = config.get("data")
-    return {"seed": config.get("seed", 0), **(data if isinstance(data, dict) else {})}
-
-
 def evaluate(words: list[str]) -> int:
     """``zoo eval clip``: measure trained weights."""
     from zoo.clip.evaluation import BENCHMARKS, run_benchmarks
@@ -379,7 +367,9 @@ def evaluate(words: list[str]) -> int:
     out = check_writable(args.out) if args.out else None
     model, preprocessor, weights = load_model(args.weights, args.device)
     config: Any = model.config
-    known = run_settings(weights)
+    from zoo.shared.runs.folder import data_of_run
+
+    known = data_of_run(weights)
     if settings.get("source", known.get("source")) != known.get("source"):  # its columns mean nothing elsewhere
         known = {key: value for key, value in known.items() if key in ("seed", "held_out")}
     data = ClipDataModule(config=config, **{**known, **settings})

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.shared.command_line import Parser, add_model_options, console, give, pick_device, pick_weights, say
+from zoo.shared.command_line import Parser, add_model_options, console, give, say
 from zoo.shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,19 +57,15 @@ def evaluate(words: list[str]) -> int:
     args = parser.parse_args(words)
     check(args)
     from zoo.dcgan.data import DcganDataModule
-    from zoo.dcgan.model import DCGAN
+    from zoo.dcgan.loading import load_model
     from zoo.shared.files import check_writable, write_json
-    from zoo.weights import load
 
-    place, weights = pick_device(args.device), pick_weights("dcgan", args.weights)
     out = check_writable(Path(args.out).expanduser()) if args.out else None
-    model = load(weights)
-    if not isinstance(model, DCGAN):
-        raise UserError(f"{weights} holds a {type(model).__name__}, not DCGAN; choose other --weights")
+    model, weights = load_model(args.weights, args.device)
     settings = data_settings(weights, model.config, source=args.source, root=args.root, seed=args.seed)
     data = DcganDataModule(config=model.config, **settings)
     data.setup("fit")
-    figures, draw, show = _BENCHMARKS[args.benchmark](model.to(place), data, args)
+    figures, draw, show = _BENCHMARKS[args.benchmark](model, data, args)
     found: dict[str, Any] = {"weights": weights, **figures}
     if out:
         found["pictures"] = [str(path) for path in draw(out)]
@@ -136,7 +132,10 @@ def data_settings(
     Raises:
         UserError: There is no run beside the weights, and no data is named.
     """
-    known = run_settings(weights)
+    from zoo.shared.runs.folder import data_of_run
+
+    kept = ("seed", "source", "root", "held_out", "enlarge", "max_bad_fraction")
+    known = {key: value for key, value in data_of_run(weights).items() if key in kept}
     if source is not None and source != known.get("source"):
         known = {key: value for key, value in known.items() if key in ("seed", "held_out", "enlarge")}
         known["source"] = source
@@ -149,20 +148,6 @@ def data_settings(
         known["source"] = "mnist"
     known.setdefault("seed", seed or 0)
     return {**known, "root": root} if root is not None else known
-
-
-def run_settings(weights: str) -> dict[str, Any]:
-    """How the data of the run that wrote these weights was set; empty where there is no such run."""
-    from zoo.shared.runs.folder import RunFolder
-
-    run = RunFolder(Path(weights).expanduser().resolve().parent)
-    if not run.config.is_file():
-        return {}
-    config = run.read_config()
-    data = config.get("data")
-    data = data if isinstance(data, dict) else {}
-    kept = ("source", "root", "held_out", "enlarge", "max_bad_fraction")
-    return {"seed": config.get("seed", 0), **{key: data[key] for key in kept if key in data}}
 
 
 def show_probe(found: dict[str, Any], weights: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.shared.command_line import Parser, add_model_options, console, give, pick_device, pick_weights, say
+from zoo.shared.command_line import Parser, add_model_options, console, give, say
 from zoo.shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from zoo.dcgan.analysis.exemplars import Exemplars
     from zoo.dcgan.data import DcganDataModule
-    from zoo.dcgan.model import DCGAN
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _MOST = 100_000  # samples of a command
@@ -184,15 +183,11 @@ class Job:
     def __init__(self, parser: Parser, words: Sequence[str], *, folders: bool = False) -> None:
         self.args: Any = parser.parse_args(words)
         self.out = _output(self.args, folders=folders)
-        place, self.weights = pick_device(self.args.device), pick_weights("dcgan", self.args.weights)
-        from zoo.dcgan.model import DCGAN
+        from zoo.dcgan.loading import load_model
         from zoo.dcgan.sampling import ready
-        from zoo.weights import load
 
-        model = load(self.weights)
-        if not isinstance(model, DCGAN):
-            raise UserError(f"{self.weights} holds a {type(model).__name__}, not DCGAN; choose other --weights")
-        self.model: DCGAN = ready(model.to(place))
+        model, self.weights = load_model(self.args.weights, self.args.device)
+        self.model = ready(model)
 
     def latents(self, count: int | None = None) -> Tensor:
         """Latent vectors ``(N, Z)``: those of ``--z``, or drawn ones."""
@@ -212,11 +207,9 @@ class Job:
     def data(self) -> DcganDataModule:
         """The images that the weights were trained on, or those of ``--source``."""
         from zoo.dcgan.data import DcganDataModule
-        from zoo.shared.runs.folder import RunFolder
+        from zoo.shared.runs.folder import data_of_run
 
-        source, run = self.args.source, RunFolder(Path(self.weights).expanduser().resolve().parent)
-        config = run.read_config() if run.config.is_file() else {}
-        known: dict[str, Any] = {"seed": config.get("seed", 0), **(config.get("data") or {}), "workers": 0}
+        source, known = self.args.source, {**data_of_run(self.weights), "workers": 0}
         if source is not None and source != known.get("source"):
             known = {"source": source, "enlarge": True}
         if "source" not in known:

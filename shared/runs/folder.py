@@ -131,3 +131,17 @@ def newest_weights(family: str, runs: str | Path = RUNS, *, model: str | None = 
         what = model or family
         raise UserError(f"no finished run of {what} under {runs}/; give --weights, or run `zoo train {what}` first")
     return newest[1]
+
+
+def data_of_run(weights: str | Path) -> dict[str, Any]:
+    """How the data of the run that wrote these weights was set, with its seed: with it, its split can be made again.
+
+    Args:
+        weights: The run's ``weights`` folder. Of anything else nothing is known.
+    """
+    run = RunFolder(Path(weights).expanduser().resolve().parent)
+    if not run.config.is_file():
+        return {}
+    config = run.read_config()
+    data = config.get("data")
+    return {"seed": config.get("seed", 0), **(data if isinstance(data, dict) else {})}
