@@ -32,6 +32,7 @@ FAMILY = FamilySpec(
     converters={"torch": "zoo.dcgan.convert:TORCH", "theano": "zoo.dcgan.convert:THEANO"},
     audit="zoo.dcgan.audit:audit",
     watches=WATCHES,
+    shortcuts={"--on-collapse": "--task.on_collapse"},
     report="zoo.dcgan.report:report",
     evaluate="zoo.dcgan.eval_command:evaluate",
     bench="zoo.dcgan.bench:rows",

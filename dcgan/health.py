@@ -90,7 +90,7 @@ class Guard:
         told = f"step {step}: the generator has collapsed (diversity {mean:.2f} of the real images')"
         if self.on_collapse == "stop" or self._healthy is None:
             none = "" if self.on_collapse == "stop" else ", and there was no healthy state to go back to"
-            raise UserError(f"{told}{none}; lower --task.lr, use larger batches, or --task.on_collapse rollback")
+            raise UserError(f"{told}{none}; lower --task.lr, use larger batches, or --on-collapse rollback")
         if self.rollbacks == _ROLLBACKS:
             raise UserError(f"{told} again after {_ROLLBACKS} rollbacks; lower --task.lr or use larger batches")
         self.rollbacks += 1

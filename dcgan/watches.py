@@ -19,7 +19,7 @@ WATCHES = (
         after=AFTER,
         at_log_steps=True,
         advice="generated images are all alike (mode collapse): lower --task.lr, use larger batches, or "
-        "--task.on_collapse rollback",
+        "--on-collapse rollback",
     ),
     Watch(
         metric="health/discriminator_real",

@@ -83,6 +83,7 @@ class FamilySpec:
         verify: How ``zoo verify`` trains the family small and what else it checks.
         verbs: Word to :class:`Verb`.
         data_verbs: Words of ``zoo data WORD FAMILY``, such as ``prepare``, to :class:`Verb`.
+        shortcuts: Options of ``zoo train`` such as ``--on-collapse``, to the setting that each stands for.
         objectives: What else the models are trained for, by the name that recipes use.
     """
 
@@ -110,6 +111,7 @@ class FamilySpec:
     verify: VerifyCases = field(default_factory=VerifyCases)
     verbs: Mapping[str, Verb] = field(default_factory=dict)
     data_verbs: Mapping[str, Verb] = field(default_factory=dict)
+    shortcuts: Mapping[str, str] = field(default_factory=dict)
     objectives: Mapping[str, Objective] = field(default_factory=dict)
 
     def trained_for(self, objective: str | None) -> FamilySpec:

@@ -255,7 +255,8 @@ def test_latent_vectors_of_the_wrong_size() -> None:
         (["--model.channels", "4"], "1 or 3 colours, the model has 4"),
         (["--model.image_size", "17"], "image_size must be even"),
         (["--task.lr", "-1"], "--task.lr must be above 0"),
-        (["--task.on_collapse", "pray"], "on_collapse"),
+        (["--on-collapse", "pray"], "task.on_collapse"),
+        (["--on-collapse=pray"], "task.on_collapse"),
         (["--task.micro_batches", "3"], "cannot be cut into 3 equal micro-batches"),
     ],
 )

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Mapping
 
 from zoo.registry import family_of, registry
 from zoo.shared.errors import UserError
@@ -51,6 +52,7 @@ def main(words: list[str]) -> int:
         return 0
     name, spec, recipe = choose(known.name, known.recipe)
     parser = build_parser(spec, name, recipe)
+    rest = [spelled_out(word, spec.shortcuts) for word in rest]
     if known.no_audit:
         rest += ["--audit", "false"]
     if {"-h", "--help"} & set(rest) or any(word.startswith("--print_config") for word in rest):
@@ -59,6 +61,12 @@ def main(words: list[str]) -> int:
         return 0
     start_run(name, parse_words(parser, rest))
     return 0
+
+
+def spelled_out(word: str, shortcuts: Mapping[str, str]) -> str:
+    """A word of the command line with the family's shortcut in it, if it is one, as the setting that it stands for."""
+    option, equals, value = word.partition("=")
+    return shortcuts.get(option, option) + equals + value
 
 
 def quieten() -> None:
