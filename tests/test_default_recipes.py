@@ -30,8 +30,10 @@ BOUNDS: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 
-DATA_WAIT = {"whisper": 0.04, "dcgan": 0.08}
-"""Share of the time, where the aim of 2 % is not reached: 2.7 % and 4.6 % were measured."""
+DATA_WAIT = {"clip": 0.04, "whisper": 0.10, "dcgan": 0.10}
+"""Share of the time. The aim is 2 %; 1.2, 2.7 and 4.6 % were measured on two idle cores, 2.5 and 7.9 % of the first two with
+other work beside them, for which these leave room.
+"""
 
 
 def test_every_family_has_bounds() -> None:
@@ -46,11 +48,11 @@ def test_the_default_recipe_reaches_its_figures(family: str, tmp_path: Path) -> 
     for key, bounds in BOUNDS[family].items():
         value, chance = metrics["figures"][key], metrics["chance"].get(key, 0.0)
         assert value >= bounds.get("least", value), f"{key}: {value:.3f}"
-        assert value >= bounds.get("least_times_chance", -1) * chance, f"{key}: {value / chance:.2f} times chance"
         assert value <= bounds.get("most", value), f"{key}: {value:.3f}"
-        assert value <= bounds.get("most_times_chance", float("inf")) * chance, (
-            f"{key}: {value / chance:.2f} times chance"
-        )
+        if "least_times_chance" in bounds:
+            assert value >= bounds["least_times_chance"] * chance, f"{key}: {value / chance:.2f} times chance"
+        if "most_times_chance" in bounds:
+            assert value <= bounds["most_times_chance"] * chance, f"{key}: {value / chance:.2f} times chance"
     assert metrics["data_wait_fraction"] < DATA_WAIT.get(family, 0.02)
 
 
