@@ -31,9 +31,7 @@ BOUNDS: dict[str, dict[str, dict[str, float]]] = {
 }
 
 DATA_WAIT = {"clip": 0.04, "whisper": 0.10, "dcgan": 0.10}
-"""Share of the time. The aim is 2 %; 1.2, 2.7 and 4.6 % were measured on two idle cores, 2.5 and 7.9 % of the first two with
-other work beside them, for which these leave room.
-"""
+"""Share of the time. The aim is 2 %; 1.2, 2.7 and 4.6 % were measured on idle cores, more beside other work."""
 
 
 def test_every_family_has_bounds() -> None:
